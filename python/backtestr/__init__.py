@@ -1,0 +1,1 @@
+"""backtestr: the data layer of a backtesting engine."""
