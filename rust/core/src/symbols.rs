@@ -3,7 +3,6 @@
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-
 /// Symbols in order of first sight, each with a dense code.
 #[derive(Debug, Clone, Default)]
 pub struct SymbolTable {

@@ -2,6 +2,8 @@
 
 mod boundary;
 mod errors;
+mod layout;
+mod log;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -10,16 +12,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::layout::{measure_layout, narrow, widen};
+    #[pymodule_export]
+    use crate::log::{LogWriter, crc32c, read_log, sync_file, sync_folder};
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add(
-            "BUILD_PROFILE",
-            if cfg!(debug_assertions) {
-                "debug"
-            } else {
-                "release"
-            },
-        )
+        module.add("BUILD_PROFILE", if cfg!(debug_assertions) { "debug" } else { "release" })
     }
 }
