@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from backtestr._native import tally_ticks
 from backtestr.ingest.bars import BarBuilder, coarsest, rebuild_window
 from backtestr.ingest.dedup import Removed
 from backtestr.models import Timeframe
@@ -39,29 +40,12 @@ class Touched:
         self.counts = self.counts + counts
 
 
-def touch(touched: dict[str, Touched], rows: pa.Table, sign: int = 1) -> dict[str, tuple[int, int]]:
-    """Note rows that come (or go, with ``sign=-1``); returns each symbol's first and last instant among them."""
-    ranges: dict[str, tuple[int, int]] = {}
-    for chunk in rows.unify_dictionaries().to_batches():
-        if chunk.num_rows == 0:
-            continue
-        symbol, times = chunk["symbol"], chunk["timestamp_utc"].cast(pa.int64()).to_numpy()
-        codes = symbol.indices.to_numpy()
-        edges = np.flatnonzero(np.diff(codes, prepend=codes[0] - 1))
-        if len(edges) > len(symbol.dictionary) * 4:
-            order = np.argsort(codes, kind="stable")
-            codes, times, kinds = codes[order], times[order], chunk["tick_type"].to_numpy()[order]
-            edges = np.flatnonzero(np.diff(codes, prepend=codes[0] - 1))
-        else:
-            kinds = chunk["tick_type"].to_numpy()
-        low, high = np.minimum.reduceat(times, edges), np.maximum.reduceat(times, edges)
-        counts = np.stack([np.add.reduceat(kinds == code, edges, dtype=np.int64) for code in range(4)], axis=1)
-        names = symbol.dictionary.take(pa.array(codes[edges])).to_pylist()
-        for name, a, b, kind in zip(names, low.tolist(), high.tolist(), counts, strict=True):
-            touched.setdefault(name, Touched(a, b)).widen(a, b, sign * kind)
-            known = ranges.get(name, (a, b))
-            ranges[name] = min(known[0], a), max(known[1], b)
-    return ranges
+def touch(touched: dict[str, Touched], rows: pa.Table, sign: int = 1) -> list[tuple[int, int]]:
+    """Note rows that come (or go, with ``sign=-1``); returns how many there are of each day."""
+    symbols, days = tally_ticks(rows)
+    for symbol, low, high, kinds in symbols:
+        touched.setdefault(symbol, Touched(low, high)).widen(low, high, sign * np.array(kinds))
+    return days
 
 
 @dataclass(slots=True)

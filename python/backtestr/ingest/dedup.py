@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from backtestr._native import tally_ticks
 from backtestr.errors import SequenceConflictError
 from backtestr.schema import TICKS
 from backtestr.storage.read import Located, Reader
@@ -56,16 +57,15 @@ class Merge:
     duplicates: int = 0
     removed: Removed = field(default_factory=Removed)
 
-    def filter(self, rows: pa.Table, ranges: Mapping[str, tuple[int, int]]) -> pa.Table:
-        """The rows that are new.
-
-        Args:
-            rows: complete sorted ticks.
-            ranges: first and last instant (ns) of each symbol in ``rows``.
+    def filter(self, rows: pa.Table) -> pa.Table:
+        """Of complete sorted ticks, those that are new.
 
         Raises:
             SequenceConflictError: a key that exists has other values.
         """
+        if not (self.row_unique or any(symbol in self.version.symbols for symbol in _names(rows))):
+            return rows
+        ranges = {symbol: (low, high) for symbol, low, high, _ in tally_ticks(rows)[0]}
         known = [symbol for symbol, (low, high) in ranges.items() if self._may_meet(symbol, low, high)]
         if self.row_unique and not (known or _keys_ascend(rows)):
             return self._drop_repeats(rows)
@@ -129,6 +129,10 @@ class Merge:
         keep = np.ones(rows.num_rows, dtype=bool)
         keep[dropped] = False
         return rows.filter(pa.array(keep))
+
+
+def _names(rows: pa.Table) -> list[str]:
+    return rows["symbol"].unique().to_pylist()  # type: ignore[no-any-return]
 
 
 def _keys_ascend(rows: pa.Table) -> bool:

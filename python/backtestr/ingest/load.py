@@ -103,8 +103,7 @@ class _Intake:
         self._rejected += rejected.num_rows
         self._reasons.update(counts)
         self._quarantine.add(rejected, batch.member, first, batch.locate)
-        touch(self._touched, accepted)
-        self._spool.add(accepted)
+        self._spool.add(accepted, touch(self._touched, accepted))
         if self._options.progress:
             self._options.progress(self._rows_in, None, f"reading {batch.member}")
 
@@ -181,7 +180,7 @@ class _Intake:
                 nonlocal done
                 for chunk in chunks:
                     rows = complete(chunk, self._feed_id)
-                    fresh = merge.filter(rows, touch({}, rows)) if self._options.mode == "merge" else rows
+                    fresh = merge.filter(rows) if self._options.mode == "merge" else rows
                     done += chunk.num_rows
                     if self._options.progress:
                         self._options.progress(done, self._spool.rows, f"writing {interval}")

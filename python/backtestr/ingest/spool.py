@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,12 +38,11 @@ class Spool:
         self._day_counts: dict[int, int] = {}
         self.rows = 0
 
-    def add(self, rows: pa.Table) -> None:
-        """Take rows in; all calls must bring the same columns."""
+    def add(self, rows: pa.Table, days: Iterable[tuple[int, int]]) -> None:
+        """Take rows in, with how many there are of each day; all calls must bring the same columns."""
         if rows.num_rows == 0:
             return
-        days, counts = np.unique(day_numbers(rows), return_counts=True)
-        for day, count in zip(days.tolist(), counts.tolist(), strict=True):
+        for day, count in days:
             self._day_counts[day] = self._day_counts.get(day, 0) + count
         self.rows += rows.num_rows
         self._tables.append(rows)

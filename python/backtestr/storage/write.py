@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from backtestr._native import crc32c, measure_layout, narrow, sync_file, sync_folder
+from backtestr._native import crc32c, index_runs, measure_layout, narrow, sync_file, sync_folder
 from backtestr.schema import BARS as BAR_SCHEMA
 from backtestr.schema import FIELD_IDS
 from backtestr.storage.commit import FILES, INDEX
-from backtestr.storage.layout import BARS, Layout
+from backtestr.storage.layout import BARS, TICKS, Layout
 
 OWN_GROUPS_FROM = 8_192
 OWN_GROUP_ROWS = 32_768
@@ -47,14 +47,6 @@ class Written:
         return int(np.sum(self.files["bytes"].to_numpy()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Runs:
-    """Runs of rows with equal keys: where each starts, and the end of the last."""
-
-    starts: npt.NDArray[np.int64]
-    stops: npt.NDArray[np.int64]
-
-
 def write_file(layout: Layout, table: str, interval: str, rows: pa.Table, *, zstd_level: int) -> Written:
     """Write rows of one table and interval, sorted as the table is, to a new durable file.
 
@@ -71,7 +63,7 @@ def write_file(layout: Layout, table: str, interval: str, rows: pa.Table, *, zst
     rows = rows.select([name for name in rows.column_names if name not in _DERIVED])
     rows = rows.unify_dictionaries()
     keys = _KEYS.get(table, ("symbol",))
-    runs = _find_runs([_codes(rows[key]) for key in keys])
+    runs = index_runs(rows, keys)
     own_rows = SHARED_GROUP_ROWS if table == BARS else OWN_GROUP_ROWS
     groups, first_group, group_count = _cut_groups(runs, own_rows)
     file_id, relative = layout.new_file(table, interval)
@@ -83,22 +75,18 @@ def write_file(layout: Layout, table: str, interval: str, rows: pa.Table, *, zst
             writer.write_table(_own_dictionaries(narrowed.slice(start, stop - start), schema), row_group_size=stop - start)
     sync_file(path)
     sync_folder(path.parent)
-    times = np.concatenate([_instants(chunk) for chunk in rows["timestamp_utc"].chunks])
-    low, high = np.minimum.reduceat(times, runs.starts), np.maximum.reduceat(times, runs.starts)
-    line = _file_line(layout, file_id, table, interval, relative, rows.num_rows, int(low.min()), int(high.max()))
-    index = {
-        "file_id": [file_id] * len(runs.starts),
+    low, high = pc.min(runs["min_ns"]).as_py(), pc.max(runs["max_ns"]).as_py()
+    line = _file_line(layout, file_id, table, interval, relative, rows.num_rows, low, high)
+    first = rows.take(runs["first_row"])
+    index = {name: runs[name] for name in runs.column_names}
+    index |= {key: first[key].cast(pa.string()) for key in keys}
+    index |= {
+        "file_id": [file_id] * runs.num_rows,
         "first_group": first_group,
         "groups": group_count,
-        "first_row": runs.starts,
-        "rows": runs.stops - runs.starts,
-        "min_ns": low,
-        "max_ns": high,
-    } | _describe_runs(table, rows, runs)
-    columns = [
-        pa.array(index[field.name], field.type) if field.name in index else pa.nulls(len(runs.starts), field.type)
-        for field in INDEX
-    ]
+        "last": list(_last_rows(rows, runs)) if table == TICKS else [None] * runs.num_rows,
+    }
+    columns = [_as_array(index.get(field.name, [None] * runs.num_rows), field.type) for field in INDEX]
     return Written(line, pa.Table.from_arrays(columns, schema=INDEX))
 
 
@@ -127,43 +115,31 @@ def read_footer(file: object) -> bytes:
     return file.read(length)  # type: ignore[attr-defined, no-any-return]
 
 
-def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
-    return np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
+def _as_array(values: object, kind: pa.DataType) -> pa.Array:
+    return values.cast(kind) if isinstance(values, pa.ChunkedArray) else pa.array(values, kind)
 
 
-def _instants(chunk: pa.Array) -> npt.NDArray[np.int64]:
-    return chunk.cast(pa.int64()).to_numpy()  # type: ignore[no-any-return]
-
-
-def _find_runs(keys: Sequence[npt.NDArray[np.int32]]) -> _Runs:
-    changes = np.zeros(len(keys[0]), dtype=bool)
-    changes[0] = True
-    for key in keys:
-        changes[1:] |= key[1:] != key[:-1]
-    starts = np.flatnonzero(changes)
-    return _Runs(starts, np.append(starts[1:], len(changes)))
-
-
-def _cut_groups(
-    runs: _Runs, own_rows: int
-) -> tuple[list[tuple[int, int]], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+def _cut_groups(runs: pa.Table, own_rows: int) -> tuple[list[tuple[int, int]], list[int], list[int]]:
     """Row groups as (start, stop), and each run's first group and number of groups."""
     groups: list[tuple[int, int]] = []
-    first, count = np.zeros(len(runs.starts), np.int32), np.ones(len(runs.starts), np.int32)
+    first: list[int] = []
+    count: list[int] = []
     shared_from: int | None = None
-    for run, (start, stop) in enumerate(zip(runs.starts.tolist(), runs.stops.tolist(), strict=True)):
-        if shared_from is not None and (stop - start >= OWN_GROUPS_FROM or stop - shared_from > SHARED_GROUP_ROWS):
+    for start, rows in zip(runs["first_row"].to_pylist(), runs["rows"].to_pylist(), strict=True):
+        stop = start + rows
+        if shared_from is not None and (rows >= OWN_GROUPS_FROM or stop - shared_from > SHARED_GROUP_ROWS):
             groups.append((shared_from, start))
             shared_from = None
-        first[run] = len(groups)
-        if stop - start >= OWN_GROUPS_FROM:
-            edges = np.linspace(start, stop, -(-(stop - start) // own_rows) + 1).astype(int).tolist()
+        first.append(len(groups))
+        count.append(1)
+        if rows >= OWN_GROUPS_FROM:
+            edges = np.linspace(start, stop, -(-rows // own_rows) + 1).astype(int).tolist()
             groups.extend(zip(edges[:-1], edges[1:], strict=True))
-            count[run] = len(edges) - 1
+            count[-1] = len(edges) - 1
         elif shared_from is None:
             shared_from = start
     if shared_from is not None:
-        groups.append((shared_from, int(runs.stops[-1])))
+        groups.append((shared_from, stop))
     return groups, first, count
 
 
@@ -199,33 +175,10 @@ def _own_dictionaries(group: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _describe_runs(table: str, rows: pa.Table, runs: _Runs) -> dict[str, object]:
-    """Per run: its key, what kinds of ticks it has, its range of sequences and its last row."""
-    first = rows.take(pa.array(runs.starts))
-    keys = {name: first[name].cast(pa.string()) for name in _KEYS.get(table, ("symbol",))}
-    if table == BARS:
-        zero = np.zeros(len(runs.starts), np.int64)
-        return keys | {name: zero for name in ("trades", "bids", "asks", "composites")}
-    sequence, kind = rows["sequence"].to_numpy(), rows["tick_type"].to_numpy()
-    counts = {
-        name: np.add.reduceat(kind == code, runs.starts, dtype=np.int64)
-        for code, name in enumerate(("trades", "bids", "asks", "composites"))
-    }
-    return (
-        keys
-        | counts
-        | {
-            "min_sequence": np.minimum.reduceat(sequence, runs.starts),
-            "max_sequence": np.maximum.reduceat(sequence, runs.starts),
-            "last": list(_last_rows(rows, runs)),
-        }
-    )
-
-
-def _last_rows(rows: pa.Table, runs: _Runs) -> Iterator[bytes]:
-    last = rows.take(pa.array(runs.stops - 1)).combine_chunks()
-    for batch in (last.slice(row, 1).to_batches()[0] for row in range(len(runs.starts))):
-        yield batch.serialize().to_pybytes()
+def _last_rows(rows: pa.Table, runs: pa.Table) -> Iterator[bytes]:
+    last = rows.take(pc.add(runs["first_row"], pc.subtract(runs["rows"], 1))).combine_chunks()
+    for row in range(runs.num_rows):
+        yield last.slice(row, 1).to_batches()[0].serialize().to_pybytes()
 
 
 assert set(BAR_SCHEMA.names) >= _DERIVED  # noqa: S101 - a renamed column must not silently be stored

@@ -5,6 +5,7 @@ pub mod layout;
 pub mod log;
 pub mod schema;
 pub mod symbols;
+pub mod tally;
 pub mod timeframe;
 
 pub use error::{Error, Result};

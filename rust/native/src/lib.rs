@@ -4,6 +4,7 @@ mod boundary;
 mod errors;
 mod layout;
 mod log;
+mod tally;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,6 +17,8 @@ mod _native {
     use crate::layout::{measure_layout, narrow, widen};
     #[pymodule_export]
     use crate::log::{LogWriter, crc32c, read_log, sync_file, sync_folder};
+    #[pymodule_export]
+    use crate::tally::{index_runs, tally_ticks};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
