@@ -2,6 +2,8 @@
 
 mod boundary;
 mod errors;
+mod models;
+mod schema;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -9,6 +11,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pyo3::pymodule]
 mod _native {
     use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::models::{timeframe_label, timeframe_ns};
+    #[pymodule_export]
+    use crate::schema::{bar_schema, tick_schema};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
