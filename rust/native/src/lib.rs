@@ -4,6 +4,8 @@ mod boundary;
 mod errors;
 mod layout;
 mod log;
+mod models;
+mod schema;
 mod tally;
 
 #[global_allocator]
@@ -17,6 +19,10 @@ mod _native {
     use crate::layout::{measure_layout, narrow, widen};
     #[pymodule_export]
     use crate::log::{LogWriter, crc32c, read_log, sync_file, sync_folder};
+    #[pymodule_export]
+    use crate::models::{timeframe_label, timeframe_ns};
+    #[pymodule_export]
+    use crate::schema::{bar_schema, tick_schema};
     #[pymodule_export]
     use crate::tally::{index_runs, tally_ticks};
 
