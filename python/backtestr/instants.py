@@ -64,6 +64,27 @@ def to_ns(value: Instant, *, argument: str = "timestamp", exclusive: bool = Fals
     return ns
 
 
+def range_ns(start: Instant | None, end: Instant | None) -> tuple[int | None, int | None]:
+    """Turn the ends of a half-open range into ns; None is open.
+
+    Args:
+        start: first instant.
+        end: instant after the last.
+
+    Raises:
+        ArgumentError: as `to_ns`, or start is not before end.
+
+    Example:
+        >>> range_ns("1970-01-01T00:00:01Z", None)
+        (1000000000, None)
+    """
+    low = None if start is None else to_ns(start, argument="start")
+    high = None if end is None else to_ns(end, argument="end", exclusive=True)
+    if low is not None and high is not None and low >= high:
+        raise ArgumentError(f"start={start!r} is not before end={end!r}; ranges are half-open, [start, end)")
+    return low, high
+
+
 def to_datetime(ns: int) -> dt.datetime:
     """Turn ns since 1970-01-01 UTC into an aware `datetime`, floored to the microsecond.
 

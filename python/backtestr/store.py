@@ -15,6 +15,7 @@ from backtestr.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
+from backtestr.instants import Instant, range_ns
 from backtestr.ingest.load import LoadOptions, Progress, load
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows
 from backtestr.models import IngestReport, ReviseReport, StoreInfo, ValidationRules
@@ -22,17 +23,12 @@ from backtestr.persist.migrate import initial_commit
 from backtestr.query.frame import Frame
 from backtestr.query.request import read_bars, read_ticks
 from backtestr.query.sql import run_sql
-from backtestr.schema import range_ns
 from backtestr.sources import open_source
 from backtestr.storage import Storage
 from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout, refuse_strangers
 from backtestr.storage.read import Reader
 from backtestr.storage.session import Session, write_empty_files
-
-Instant = Any
-"""A datetime, date, pandas or numpy instant, ISO text, or int ns; aware is converted, naive is UTC."""
-
 
 class Store:
     """An open store. Get one from `backtestr.open`; close it, or use it in a ``with`` block.
@@ -66,8 +62,8 @@ class Store:
         symbol: str | None = None,
         feed: str | None = None,
         mode: str = "merge",
-        start: Instant = None,
-        end: Instant = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
         rules: ValidationRules | None = None,
         max_rejected: float | None = None,
         allow_mixed: bool = False,
@@ -131,8 +127,8 @@ class Store:
         self,
         symbols: str | Iterable[str] | None = None,
         *,
-        start: Instant = None,
-        end: Instant = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
         columns: Sequence[str] | None = None,
     ) -> Frame:
         """Ticks with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc, sequence).
@@ -148,8 +144,8 @@ class Store:
         symbols: str | Iterable[str] | None,
         timeframe: str,
         *,
-        start: Instant = None,
-        end: Instant = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
         price: str | None = None,
     ) -> Frame:
         """Bars with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc).
@@ -221,7 +217,7 @@ class Store:
         return self.sql("select * from quarantine order by source, member, line")
 
     def delete(
-        self, symbols: str | Iterable[str], *, start: Instant = None, end: Instant = None, dry_run: bool = False
+        self, symbols: str | Iterable[str], *, start: Instant | None = None, end: Instant | None = None, dry_run: bool = False
     ) -> ReviseReport:
         """Remove ticks with start ≤ timestamp_utc < end, and rebuild the bars they were in.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import queue
 import threading
 import time
@@ -21,6 +22,7 @@ from backtestr.ingest.dedup import Merge, Removed
 from backtestr.ingest.quarantine import QuarantineWriter
 from backtestr.ingest.spool import Spool
 from backtestr.models import IngestReport, ValidationRules
+from backtestr.models.rules import DEFAULT_REJECT
 from backtestr.sources import OpenedSource, TickBatch
 from backtestr.storage import Storage
 from backtestr.storage.layout import TICKS, intervals
@@ -85,7 +87,8 @@ class _Intake:
     def read(self) -> None:
         """Validate every batch and spool what is accepted."""
         rules = self._options.rules or ValidationRules()
-        validator = TickValidator(rules=rules.at(time.time_ns()))
+        now = time.time_ns() if rules.now_ns is None else rules.now_ns
+        validator = TickValidator(rules=dataclasses.replace(rules, now_ns=now))
         with contextlib.closing(_prefetch(self._source.batches)) as batches:
             for batch in batches:
                 self._take_in(batch, validator)
@@ -255,7 +258,8 @@ class _Intake:
         return {"source": self._source.described, "feed": self._source.feed, "rows_in": self._rows_in}
 
     def _rejecting(self) -> frozenset[str]:
-        return (self._options.rules or ValidationRules()).rejecting
+        rules = self._options.rules
+        return DEFAULT_REJECT if rules is None or rules.reject is None else rules.reject
 
 
 _MOST_BYTES_PER_ROW = 64.0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from backtestr.models.bar import Bar
-from backtestr.models.report import IngestReport
+from backtestr.models.report import IngestReport, ReviseReport, StoreInfo
 from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
 from backtestr.models.timeframe import Timeframe
 
-__all__ = ["Bar", "BarSpec", "IngestReport", "Tick", "TickType", "Timeframe", "ValidationRules"]
+__all__ = ["Bar", "BarSpec", "IngestReport", "ReviseReport", "StoreInfo", "Tick", "TickType", "Timeframe", "ValidationRules"]

@@ -1,4 +1,4 @@
-"""What a load did."""
+"""What a load or a revision did, and what a store holds."""
 
 from __future__ import annotations
 
@@ -163,6 +163,119 @@ class IngestReport:
 
     def _counted(self) -> list[tuple[str, Mapping[str, int]]]:
         return [("rejected for", self.reasons), ("flagged as", self.flags)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviseReport:
+    """What a delete, a correction or a cancellation did.
+
+    Args:
+        kind: the verb.
+        removed: rows taken out.
+        added: rows put in.
+        symbols: symbols that changed.
+        first: first instant that changed, ns since 1970-01-01 UTC; None where nothing did.
+        last: last instant that changed, ns.
+        lsn: the store's last commit after it.
+        dry_run: whether it was only tried.
+
+    Example:
+        >>> print(ReviseReport(kind="delete", removed=3, symbols=("A",), lsn=7))
+        delete: 3 rows removed, 0 added (A), commit 7
+    """
+
+    kind: str
+    removed: int = 0
+    added: int = 0
+    symbols: tuple[str, ...] = ()
+    first: int | None = None
+    last: int | None = None
+    lsn: int
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values; instants as ISO text.
+
+        Example:
+            >>> ReviseReport(kind="cancel", lsn=1).to_dict()["kind"]
+            'cancel'
+        """
+        return _plain(self)
+
+    def __str__(self) -> str:
+        trial = " (tried only)" if self.dry_run else f", commit {self.lsn}"
+        return f"{self.kind}: {self.removed:,} rows removed, {self.added:,} added ({_listed(self.symbols)}){trial}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreInfo:
+    """What a store holds.
+
+    Args:
+        path: its folder.
+        lsn: its last commit.
+        read_only: whether it was opened for reading only.
+        symbols: number of symbols.
+        ticks: rows of ticks.
+        bars: rows of stored bars.
+        quarantined: rejected rows kept aside.
+        files: live data files.
+        live_bytes: their bytes.
+        bytes_on_disk: bytes of the whole folder, dead files and the log included.
+        first: first tick, ns since 1970-01-01 UTC; None in an empty store.
+        last: last tick, ns.
+
+    Example:
+        >>> import backtestr as bt, tempfile
+        >>> with bt.open(tempfile.mkdtemp()) as store:
+        ...     store.info().ticks
+        0
+    """
+
+    path: str
+    lsn: int
+    read_only: bool
+    symbols: int
+    ticks: int
+    bars: int
+    quarantined: int
+    files: int
+    live_bytes: int
+    bytes_on_disk: int
+    first: int | None
+    last: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values; instants as ISO text.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     store.info().to_dict()["symbols"]
+            0
+        """
+        return _plain(self)
+
+    def __str__(self) -> str:
+        lines = [
+            f"store {self.path}, commit {self.lsn}" + (", read-only" if self.read_only else ""),
+            f"  {self.ticks:,} ticks of {self.symbols:,} symbols, {self.bars:,} stored bars, {self.quarantined:,} in quarantine",
+            f"  {_size(self.live_bytes)} in {self.files:,} files; {_size(self.bytes_on_disk)} on disk in all",
+        ]
+        if self.first is not None and self.last is not None:
+            lines.append(f"  from {to_iso(self.first)} to {to_iso(self.last)}")
+        return "\n".join(lines)
+
+
+def _plain(report: ReviseReport | StoreInfo) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for item in fields(report):
+        value = getattr(report, item.name)
+        values[item.name] = list(value) if isinstance(value, tuple) else value
+    for name in ("first", "last"):
+        if values[name] is not None:
+            values[name] = to_iso(values[name])
+    return values
 
 
 def _counts(counts: Mapping[str, int]) -> str:

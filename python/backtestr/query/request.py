@@ -30,9 +30,8 @@ def read_ticks(
 
     Raises:
         SymbolNotFoundError: no such symbol.
-        ArgumentError: no such column, or start is not before end.
+        ArgumentError: no such column.
     """
-    check_range(start, end)
     check_columns(columns, TICKS)
     table = storage.reader.ticks(version, known_symbols(version, symbols), start, end, columns)
     return Frame(table.select(columns) if columns else table)
@@ -54,7 +53,6 @@ def read_bars(
         TimeframeError: no such timeframe.
         ArgumentError: no such price basis, or one must be named.
     """
-    check_range(start, end)
     frame = Timeframe.parse(timeframe)
     wanted: dict[str, list[str]] = {}
     for symbol in known_symbols(version, symbols):
@@ -92,16 +90,6 @@ def known_symbols(version: Version, symbols: str | Iterable[str] | None) -> list
             hint = f"nearest are {', '.join(map(repr, near))}" if near else "the store holds no ticks yet"
             raise SymbolNotFoundError(f"no symbol {name!r} in the store; {hint}")
     return names
-
-
-def check_range(start: int | None, end: int | None) -> None:
-    """Refuse a range that cannot hold anything.
-
-    Raises:
-        ArgumentError: start is not before end.
-    """
-    if start is not None and end is not None and start >= end:
-        raise ArgumentError("start= must be before end=; ranges are half-open, [start, end)")
 
 
 def check_columns(columns: Sequence[str] | None, schema: pa.Schema) -> None:

@@ -51,7 +51,7 @@ class Session:
             config={
                 "memory_limit": f"{settings.memory_limit}B",
                 "threads": str(settings.threads),
-                "temp_directory": str(settings.temp_dir),
+                "temp_directory": str(settings.temp_dir or layout.tmp),
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
                 "python_enable_replacements": "false",
