@@ -228,7 +228,7 @@ def _folder(value: object) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, (str, os.PathLike)):
-        raise ValueError("write a path")  # noqa: TRY004 - the caller turns it into a ConfigError
+        raise ValueError("write a path")
     return Path(value).expanduser()
 
 

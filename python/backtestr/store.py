@@ -15,9 +15,9 @@ from backtestr.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
-from backtestr.instants import Instant, range_ns
 from backtestr.ingest.load import LoadOptions, Progress, load
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows
+from backtestr.instants import Instant, range_ns
 from backtestr.models import IngestReport, ReviseReport, StoreInfo, ValidationRules
 from backtestr.persist.migrate import initial_commit
 from backtestr.query.frame import Frame
@@ -29,6 +29,7 @@ from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout, refuse_strangers
 from backtestr.storage.read import Reader
 from backtestr.storage.session import Session, write_empty_files
+
 
 class Store:
     """An open store. Get one from `backtestr.open`; close it, or use it in a ``with`` block.
@@ -217,7 +218,12 @@ class Store:
         return self.sql("select * from quarantine order by source, member, line")
 
     def delete(
-        self, symbols: str | Iterable[str], *, start: Instant | None = None, end: Instant | None = None, dry_run: bool = False
+        self,
+        symbols: str | Iterable[str],
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        dry_run: bool = False,
     ) -> ReviseReport:
         """Remove ticks with start ≤ timestamp_utc < end, and rebuild the bars they were in.
 
@@ -281,7 +287,9 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -34,8 +34,16 @@ FILES = [
     ("tardis/bitmex_trades_XBTUSD.csv", {"source": "tardis"}, ["trade"]),
     ("tardis/huobi-dm-swap_quotes_BTC-USD.csv", {"source": "tardis"}, ["bid", "ask", "mid"]),
     ("dolphindb/20200102_SH_trade.csv", {"source": "dolphindb"}, ["trade"]),
-    ("dbn/nautilus/futures_trades_2024-07-01T23-58_2024-07-02T00-02.dbn.zst", {"source": "databento"}, ["trade"]),
-    ("dbn/nautilus/futures_mbp-1_2024-07-01T23-58_2024-07-02T00-02.dbn.zst", {"source": "databento"}, ["trade", "mid"]),
+    (
+        "dbn/nautilus/futures_trades_2024-07-01T23-58_2024-07-02T00-02.dbn.zst",
+        {"source": "databento"},
+        ["trade"],
+    ),
+    (
+        "dbn/nautilus/futures_mbp-1_2024-07-01T23-58_2024-07-02T00-02.dbn.zst",
+        {"source": "databento"},
+        ["trade", "mid"],
+    ),
 ]
 
 
@@ -58,8 +66,9 @@ def model(ticks: pa.Table, timeframe_ns: int, basis: str) -> list[tuple[object, 
                 ns - ((ns % $tf + $tf) % $tf) as bucket
             from ticks where {keep}
         ), priced as (
-            select *, raw {scale} + {"case when raw % 2 <> 0 and (raw // 2) % 2 <> 0 then sign(raw) else 0 end"
-                if basis == "mid" else "0"} as price
+            select *, raw {scale} + {
+            "case when raw % 2 <> 0 and (raw // 2) % 2 <> 0 then sign(raw) else 0 end" if basis == "mid" else "0"
+        } as price
             from eligible
         )
         select symbol, bucket, arg_min(price, (ns, sequence, position)), max(price), min(price),
@@ -83,10 +92,23 @@ def _vwap(turnover: int, volume: int) -> int | None:
 def integers(bars: bt.Frame) -> list[tuple[object, ...]]:
     table = bars.to_arrow()
     times = table["timestamp_utc"].cast(pa.int64()).to_pylist()
-    columns = [[None if v is None else int(v.scaleb(8)) for v in table[c].to_pylist()] for c in ("open", "high", "low", "close", "volume")]
+    columns = [
+        [None if v is None else int(v.scaleb(8)) for v in table[c].to_pylist()]
+        for c in ("open", "high", "low", "close", "volume")
+    ]
     turnover = [int(v.scaleb(16)) for v in table["turnover"].to_pylist()]
     vwap = [None if v is None else int(v.scaleb(8)) for v in table["vwap"].to_pylist()]
-    return list(zip(table["symbol"].to_pylist(), times, *columns, turnover, table["trade_count"].to_pylist(), vwap, strict=True))
+    return list(
+        zip(
+            table["symbol"].to_pylist(),
+            times,
+            *columns,
+            turnover,
+            table["trade_count"].to_pylist(),
+            vwap,
+            strict=True,
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +127,9 @@ def unscaled(ticks: pa.Table) -> pa.Table:
 
 
 @pytest.mark.parametrize(("file", "options", "bases"), FILES, ids=[name for name, _, _ in FILES])
-def test_bars_equal_the_model(file: str, options: dict[str, str], bases: list[str], vendor_data: Path, tmp_path: Path) -> None:
+def test_bars_equal_the_model(
+    file: str, options: dict[str, str], bases: list[str], vendor_data: Path, tmp_path: Path
+) -> None:
     with bt.open(tmp_path / "store") as store:
         report = store.ingest(vendor_data / file, **options)
         assert report.rows_in == report.accepted + report.rejected + report.duplicate

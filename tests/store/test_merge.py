@@ -74,7 +74,9 @@ def test_more_copies_than_stored_are_added(store: bt.Store) -> None:
 
 @given(
     files=st.lists(
-        st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["1", "2"]), st.just("1")), max_size=6), min_size=2, max_size=3
+        st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["1", "2"]), st.just("1")), max_size=6),
+        min_size=2,
+        max_size=3,
     )
 )
 def test_the_order_of_files_never_changes_an_answer(files: list[list[tuple[int, str, str]]], tmp_path_factory) -> None:

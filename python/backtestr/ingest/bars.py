@@ -66,7 +66,12 @@ def _only(rows: pa.Table, symbols: list[str]) -> pa.Table:
 
 
 def rebuild_window(
-    reader: Reader, version: Version, symbol: str, bases: Iterable[str], window: tuple[int, int], builder: BarBuilder
+    reader: Reader,
+    version: Version,
+    symbol: str,
+    bases: Iterable[str],
+    window: tuple[int, int],
+    builder: BarBuilder,
 ) -> None:
     """Feed the builder all ticks of a symbol in a window, a month at a time."""
     spans = version.spans(symbol, *window)

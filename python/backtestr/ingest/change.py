@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +25,7 @@ from backtestr.storage.snapshot import Version
 from backtestr.storage.write import Written, write_file
 
 MAX_FILE_ROWS = 8_000_000
+_ENCODERS = 2
 KINDS = ("trades", "bids", "asks", "composites")
 
 
@@ -131,7 +134,10 @@ def _stale_windows(base: Version, touched: Mapping[str, Touched], step: int) -> 
             continue
         window = touch.low // step * step, (touch.high // step + 1) * step
         if price_bases(base, symbol, touch) != base.bases.get(symbol, ()):
-            window = min(window[0], known["min_ns"] // step * step), max(window[1], (known["max_ns"] // step + 1) * step)
+            window = (
+                min(window[0], known["min_ns"] // step * step),
+                max(window[1], (known["max_ns"] // step + 1) * step),
+            )
         if base.spans(symbol, *window):
             windows[symbol] = window
     return windows
@@ -143,16 +149,35 @@ def _write_ticks(
     builder: BarBuilder,
     fresh: Mapping[str, tuple[str, ...]],
 ) -> Iterator[Written]:
+    """Tick files of the additions, encoded on threads of their own while the next rows are merged."""
+    waiting: deque[Future[Written]] = deque()
+    with ThreadPoolExecutor(_ENCODERS, "backtestr-write") as pool:
+        for interval, rows in _file_parts(additions, builder, fresh):
+            if len(waiting) == _ENCODERS:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(_write, storage, TICKS, interval, rows))
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _file_parts(
+    additions: Iterable[tuple[str, Iterator[pa.Table]]],
+    builder: BarBuilder,
+    fresh: Mapping[str, tuple[str, ...]],
+) -> Iterator[tuple[str, list[pa.Table]]]:
+    """Rows of one file each, their bars built on the way."""
     for interval, chunks in additions:
-        pending: list[pa.Table] = []
+        parts: list[pa.Table] = []
+        rows = 0
         for chunk in chunks:
             builder.feed(chunk, fresh)
-            pending.append(chunk)
-            if sum(table.num_rows for table in pending) >= MAX_FILE_ROWS:
-                yield _write(storage, TICKS, interval, pending)
-                pending = []
-        if sum(table.num_rows for table in pending):
-            yield _write(storage, TICKS, interval, pending)
+            parts.append(chunk)
+            rows += chunk.num_rows
+            if rows >= MAX_FILE_ROWS:
+                yield interval, parts
+                parts, rows = [], 0
+        if rows:
+            yield interval, parts
 
 
 def _write(storage: Storage, table: str, interval: str, parts: list[pa.Table]) -> Written:

@@ -163,7 +163,7 @@ def pair(new: pa.Table, old: pa.Table, extra: str, keys: list[str]) -> duckdb.Du
         select
             max(row) filter (origin = 1) as new_row, max(sequence) filter (origin = 1) as new_sequence,
             max(row) filter (origin = 0) as old_row, max(sequence) filter (origin = 0) as old_sequence
-        from keyed group by {', '.join(keys)}
+        from keyed group by {", ".join(keys)}
         """
     )
 

@@ -74,7 +74,13 @@ class _Intake:
     def __init__(
         self, storage: Storage, base: Version, source: OpenedSource, options: LoadOptions, spool: Spool
     ) -> None:
-        self._storage, self._base, self._source, self._options, self._spool = storage, base, source, options, spool
+        self._storage, self._base, self._source, self._options, self._spool = (
+            storage,
+            base,
+            source,
+            options,
+            spool,
+        )
         self._exchanges = _Codes({str(row["code"]): int(str(row["id"])) for row in base.rows_of("exchanges")})
         feeds = {str(row["name"]): int(str(row["id"])) for row in base.rows_of("feeds")}
         self._new_feed = source.feed not in feeds
@@ -196,7 +202,9 @@ class _Intake:
         sample = complete(self._spool.sample(), self._feed_id)
         if self._spool.rows * _MOST_BYTES_PER_ROW < self._storage.settings.day_interval_bytes:
             return _MOST_BYTES_PER_ROW
-        written = write_file(self._storage.layout, TICKS, "sample", sample, zstd_level=self._storage.settings.zstd_level)
+        written = write_file(
+            self._storage.layout, TICKS, "sample", sample, zstd_level=self._storage.settings.zstd_level
+        )
         path = self._storage.layout.root / written.files["path"][0].as_py()
         path.unlink()
         path.parent.rmdir()
@@ -314,7 +322,7 @@ def _prefetch(batches: Iterator[TickBatch]) -> Generator[TickBatch]:
                 if not put(batch):
                     return
             put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again where the batches are used
+        except BaseException as error:  # raised again where the batches are used
             put(error)
 
     thread = threading.Thread(target=read, name="backtestr-read", daemon=True)

@@ -41,7 +41,9 @@ class QuarantineWriter:
                     "line": pa.array([line for line, _ in places], pa.int64()),
                     "reasons": pa.array([_names(mask) for mask in masks], pa.list_(pa.string())),
                     "raw": pa.array([raw for _, raw in places], pa.string()),
-                    "symbol": rejected["symbol"].cast(pa.string()) if "symbol" in known else pa.nulls(len(rows), pa.string()),
+                    "symbol": rejected["symbol"].cast(pa.string())
+                    if "symbol" in known
+                    else pa.nulls(len(rows), pa.string()),
                 },
                 schema=SCHEMA,
             )

@@ -39,8 +39,8 @@ def delete_rows(
 def correct_rows(storage: Storage, rows: object, replacing: object | None) -> ReviseReport:
     """Replace stored rows; see `backtestr.Store.correct`."""
     base = storage.journal.begin()
-    new = _canonical(storage, base, rows)
-    old = new if replacing is None else _canonical(storage, base, replacing)
+    new = _canonical(base, rows)
+    old = new if replacing is None else _canonical(base, replacing)
     if old.num_rows != new.num_rows:
         raise ArgumentError(f"correct: {new.num_rows} rows for replacing= of {old.num_rows}; give one for each")
     located = _find(storage, base, old, by_value=replacing is not None)
@@ -50,7 +50,7 @@ def correct_rows(storage: Storage, rows: object, replacing: object | None) -> Re
 def cancel_rows(storage: Storage, rows: object) -> ReviseReport:
     """Remove stored rows; see `backtestr.Store.cancel`."""
     base = storage.journal.begin()
-    old = _canonical(storage, base, rows)
+    old = _canonical(base, rows)
     numbered = _numbers_rows(base, old)
     located = _find(storage, base, old, by_value=not numbered)
     return _revise(storage, base, "cancel", located, TICK_SCHEMA.empty_table())
@@ -91,7 +91,7 @@ def _by_interval(rows: pa.Table) -> Iterator[tuple[str, Iterator[pa.Table]]]:
         yield label, iter([rows.filter(pa.array(mine))])
 
 
-def _canonical(storage: Storage, base: Version, data: object) -> pa.Table:
+def _canonical(base: Version, data: object) -> pa.Table:
     """Rows as stored ones.
 
     Raises:
@@ -138,6 +138,8 @@ def _find(storage: Storage, base: Version, rows: pa.Table, *, by_value: bool) ->
     missing = column(wanted.filter("old_row is null"), "new_row")
     if len(missing):
         row = rows.slice(int(missing.min()), 1).to_pylist()[0]
-        raise InvalidTickError(f"{len(missing)} rows are not stored, such as {row['symbol']!r} at {row['timestamp_utc']}")
+        raise InvalidTickError(
+            f"{len(missing)} rows are not stored, such as {row['symbol']!r} at {row['timestamp_utc']}"
+        )
     which = np.sort(column(wanted, "old_row"))
     return Located(located.rows.take(pa.array(which)), located.file_ids, located.file[which], located.row[which])

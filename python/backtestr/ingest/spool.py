@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -56,7 +57,9 @@ class Spool:
         source = self._tables[0] if self._tables else self._runs[0].read(next(iter(self._runs[0].batches)), 0)
         return sort_ticks(source.slice(0, 65_536))
 
-    def by_interval(self, name: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], dict[int, str]]) -> Iterator[tuple[str, Iterator[pa.Table]]]:
+    def by_interval(
+        self, name: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], dict[int, str]]
+    ) -> Iterator[tuple[str, Iterator[pa.Table]]]:
         """Intervals in order of time, each with its rows sorted as ticks are, in chunks.
 
         Args:
@@ -73,7 +76,10 @@ class Spool:
             return
         self._spill()
         for label, members in ordered:
-            yield label, _merge([_Cursor(run, day) for run in self._runs for day in members if day in run.batches])
+            yield (
+                label,
+                _merge([_Cursor(run, day) for run in self._runs for day in members if day in run.batches]),
+            )
 
     def close(self) -> None:
         """Remove the runs."""
@@ -100,7 +106,19 @@ class Spool:
         starts, stops = np.append(0, edges), np.append(edges, len(intervals))
         for number, (label, _) in enumerate(ordered):
             mine = intervals[starts] == number
-            yield label, iter([pa.concat_tables([rows.slice(a, b - a) for a, b in zip(starts[mine].tolist(), stops[mine].tolist(), strict=True)])])
+            yield (
+                label,
+                iter(
+                    [
+                        pa.concat_tables(
+                            [
+                                rows.slice(a, b - a)
+                                for a, b in zip(starts[mine].tolist(), stops[mine].tolist(), strict=True)
+                            ]
+                        )
+                    ]
+                ),
+            )
 
     def _spill(self) -> None:
         if self._tables:
@@ -138,8 +156,11 @@ class _Run:
         edges = np.append(np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1)), len(numbers)).tolist()
         run, count = cls(path), 0
         options = pa.ipc.IpcWriteOptions(compression="lz4", emit_dictionary_deltas=False)
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema, options=options) as writer:
-            for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        with (
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, rows.schema, options=options) as writer,
+        ):
+            for start, stop in itertools.pairwise(edges):
                 batches = rows.slice(start, stop - start).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
                 for batch in batches:
                     writer.write_batch(batch)

@@ -8,4 +8,14 @@ from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
 from backtestr.models.timeframe import Timeframe
 
-__all__ = ["Bar", "BarSpec", "IngestReport", "ReviseReport", "StoreInfo", "Tick", "TickType", "Timeframe", "ValidationRules"]
+__all__ = [
+    "Bar",
+    "BarSpec",
+    "IngestReport",
+    "ReviseReport",
+    "StoreInfo",
+    "Tick",
+    "TickType",
+    "Timeframe",
+    "ValidationRules",
+]

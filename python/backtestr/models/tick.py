@@ -88,7 +88,11 @@ class Tick:
         if self.volume is None:
             put(self, "volume", Decimal(0))
         try:
-            put(self, "tick_type", self._derived_type() if self.tick_type is None else TickType(self.tick_type))
+            put(
+                self,
+                "tick_type",
+                self._derived_type() if self.tick_type is None else TickType(self.tick_type),
+            )
         except ValueError as error:
             raise ArgumentError(f"tick_type={self.tick_type!r} is none of 0 to 3") from error
         if self.price is None:

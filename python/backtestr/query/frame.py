@@ -22,7 +22,7 @@ _SHOWN_ROWS = 10
 class Frame:
     """Rows as Arrow, handed to the library of your choice.
 
-    ``price_type`` says what decimal columns become: ``"decimal"`` (exact), ``"float"`` (float64) or ``"fixed"``
+    ``price_type`` says what decimals become: ``"decimal"`` (exact), ``"float"`` (float64) or ``"fixed"``
     (int64, the unscaled value: units of 1e-8 for prices). Arrow and polars default to decimal, pandas and numpy to float.
     """
 

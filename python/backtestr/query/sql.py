@@ -16,7 +16,16 @@ from backtestr.storage.session import SCHEMA, SMALL_TABLES, Session
 from backtestr.storage.snapshot import Version
 
 _QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"}
-_TABLE_REFS = {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "SHOW_REF"}
+_TABLE_REFS = {
+    "BASE_TABLE",
+    "SUBQUERY",
+    "JOIN",
+    "TABLE_FUNCTION",
+    "EXPRESSION_LIST",
+    "EMPTY",
+    "PIVOT",
+    "SHOW_REF",
+}
 _TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat"}
 _NAME = re.compile(r"\w+")
 
@@ -24,7 +33,11 @@ _parser = threading.local()
 
 
 def run_sql(
-    session: Session, version: Version, text: str, params: Sequence[Any] | Mapping[str, Any] | None, frames: Mapping[str, Any]
+    session: Session,
+    version: Version,
+    text: str,
+    params: Sequence[Any] | Mapping[str, Any] | None,
+    frames: Mapping[str, Any],
 ) -> Frame:
     """Run one statement against a version.
 
@@ -111,7 +124,9 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 def _parse(text: str) -> dict[str, Any]:
     if not hasattr(_parser, "connection"):
-        _parser.connection = duckdb.connect(config={"enable_external_access": "false", "autoload_known_extensions": "false"})
+        _parser.connection = duckdb.connect(
+            config={"enable_external_access": "false", "autoload_known_extensions": "false"}
+        )
     try:
         (tree,) = _parser.connection.execute("select json_serialize_sql(?::varchar)", [text]).fetchone()
     except duckdb.Error as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.layout import TICKS, Layout
 from backtestr.storage.snapshot import File, Span, Version
 from backtestr.storage.write import read_footer
+
 
 @dataclass(frozen=True, slots=True)
 class Located:
@@ -69,7 +71,7 @@ class Reader:
         parts = []
         for symbol in sorted(set(symbols), key=str.encode):
             spans = version.spans(symbol, start, end)
-            overlap = any(a.max_ns >= b.min_ns for a, b in zip(spans, spans[1:], strict=False))
+            overlap = any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
             schema = TICK_SCHEMA if overlap else needed
             rows = [self._span(span, schema, start, end) for span in spans]
             parts.extend([sort_ticks(pa.concat_tables(rows))] if overlap else rows)
@@ -135,7 +137,11 @@ class Reader:
         if metadata is None:
             metadata = self._checked_footer(path, file)
         return pq.ParquetFile(
-            path, metadata=metadata, read_dictionary=_TEXT, page_checksum_verification=self._verify, pre_buffer=False
+            path,
+            metadata=metadata,
+            read_dictionary=_TEXT,
+            page_checksum_verification=self._verify,
+            pre_buffer=False,
         )
 
     def _checked_footer(self, path: object, file: File) -> pq.FileMetaData:

@@ -143,7 +143,9 @@ def view_sql(table: str, columns: pa.Table) -> str:
             kind = "TIMESTAMP_NS"
             ns = "epoch_ns(timestamp_utc)"
             # Floored also before 1970; the engine's own functions round to µs.
-            shown.append(f"make_timestamp({ns} // 1000 - ({ns} % 1000 < 0)::bigint) as timestamp_utc, {ns} as timestamp_ns")
+            shown.append(
+                f"make_timestamp({ns} // 1000 - ({ns} % 1000 < 0)::bigint) as timestamp_utc, {ns} as timestamp_ns"
+            )
         elif name == "vwap" and table == BARS:
             shown.append("vwap_of(turnover, volume) as vwap")
             continue

@@ -130,7 +130,10 @@ class Version:
         return [
             Span(
                 self.file_by_id[self._file_ids[row]],
-                *(int(column[name][row]) for name in ("first_group", "groups", "first_row", "rows", "min_ns", "max_ns")),
+                *(
+                    int(column[name][row])
+                    for name in ("first_group", "groups", "first_row", "rows", "min_ns", "max_ns")
+                ),
             )
             for row in rows.tolist()
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,9 @@ def write_file(layout: Layout, table: str, interval: str, rows: pa.Table, *, zst
     schema = pa.schema([_stored_field(table, field) for field in narrowed.schema])
     with pq.ParquetWriter(path, schema, **_options(table, schema, zstd_level)) as writer:
         for start, stop in groups:
-            writer.write_table(_own_dictionaries(narrowed.slice(start, stop - start), schema), row_group_size=stop - start)
+            writer.write_table(
+                _own_dictionaries(narrowed.slice(start, stop - start), schema), row_group_size=stop - start
+            )
     sync_file(path)
     sync_folder(path.parent)
     low, high = pc.min(runs["min_ns"]).as_py(), pc.max(runs["max_ns"]).as_py()
@@ -96,7 +99,14 @@ def describe_file(layout: Layout, file_id: str, table: str, interval: str, relat
 
 
 def _file_line(
-    layout: Layout, file_id: str, table: str, interval: str, relative: str, rows: int, low: int | None, high: int | None
+    layout: Layout,
+    file_id: str,
+    table: str,
+    interval: str,
+    relative: str,
+    rows: int,
+    low: int | None,
+    high: int | None,
 ) -> pa.Table:
     path = layout.root / relative
     with path.open("rb") as file:
@@ -134,7 +144,7 @@ def _cut_groups(runs: pa.Table, own_rows: int) -> tuple[list[tuple[int, int]], l
         count.append(1)
         if rows >= OWN_GROUPS_FROM:
             edges = np.linspace(start, stop, -(-rows // own_rows) + 1).astype(int).tolist()
-            groups.extend(zip(edges[:-1], edges[1:], strict=True))
+            groups.extend(itertools.pairwise(edges))
             count[-1] = len(edges) - 1
         elif shared_from is None:
             shared_from = start
@@ -169,9 +179,8 @@ def _own_dictionaries(group: pa.Table, schema: pa.Schema) -> pa.Table:
     """The group with dictionaries of its own values only: a file's whole dictionary in every group is waste."""
     columns = []
     for field, column in zip(schema, group.columns, strict=True):
-        if pa.types.is_dictionary(field.type) and len(column.chunk(0).dictionary) > 1:
-            column = column.cast(field.type.value_type).combine_chunks().dictionary_encode()
-        columns.append(column)
+        has_others = pa.types.is_dictionary(field.type) and len(column.chunk(0).dictionary) > 1
+        columns.append(column.cast(field.type.value_type).dictionary_encode() if has_others else column)
     return pa.Table.from_arrays(columns, schema=schema)
 
 
