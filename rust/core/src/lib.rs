@@ -1,8 +1,10 @@
 //! Pure kernels of backtestr over Arrow arrays and bytes: no Python, no clock, no randomness.
 
+pub mod decimal;
 pub mod error;
 pub mod layout;
 pub mod log;
+pub mod reasons;
 pub mod schema;
 pub mod symbols;
 pub mod tally;
