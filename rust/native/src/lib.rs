@@ -1,5 +1,6 @@
 //! `backtestr._native`: Python bindings of the kernels, one file per core module.
 
+mod aggregate;
 mod boundary;
 mod errors;
 
@@ -9,6 +10,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pyo3::pymodule]
 mod _native {
     use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::aggregate::aggregate_bars;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
