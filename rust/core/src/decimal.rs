@@ -135,7 +135,9 @@ fn fit(written: &Written, shift: i32) -> Fixed {
     } else {
         let divisor = 10_u128.checked_pow(power.unsigned_abs());
         match divisor {
-            Some(divisor) if written.digits.is_multiple_of(divisor) && !written.more => Some(written.digits / divisor),
+            Some(divisor) if written.digits.is_multiple_of(divisor) && !written.more => {
+                Some(written.digits / divisor)
+            }
             Some(divisor) if written.digits / divisor > MAX_FIXED as u128 => None,
             _ => return Fixed::fault(INEXACT),
         }

@@ -1,10 +1,13 @@
 //! Pure kernels of backtestr over Arrow arrays and bytes: no Python, no clock, no randomness.
 
+pub mod aggregate;
 pub mod decimal;
+pub mod error;
 pub mod error;
 pub mod layout;
 pub mod log;
 pub mod reasons;
+pub mod round;
 pub mod schema;
 pub mod symbols;
 pub mod tally;

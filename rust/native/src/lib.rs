@@ -1,5 +1,6 @@
 //! `backtestr._native`: Python bindings of the kernels, one file per core module.
 
+mod aggregate;
 mod boundary;
 mod errors;
 mod layout;
@@ -15,6 +16,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::aggregate::aggregate_bars;
     #[pymodule_export]
     use crate::layout::{measure_layout, narrow, widen};
     #[pymodule_export]
