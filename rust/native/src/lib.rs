@@ -20,13 +20,6 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add(
-            "BUILD_PROFILE",
-            if cfg!(debug_assertions) {
-                "debug"
-            } else {
-                "release"
-            },
-        )
+        module.add("BUILD_PROFILE", if cfg!(debug_assertions) { "debug" } else { "release" })
     }
 }
