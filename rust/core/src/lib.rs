@@ -3,9 +3,9 @@
 pub mod aggregate;
 pub mod decimal;
 pub mod error;
-pub mod error;
 pub mod layout;
 pub mod log;
+pub mod models;
 pub mod reasons;
 pub mod round;
 pub mod schema;

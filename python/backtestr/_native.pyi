@@ -1,0 +1,13 @@
+from typing import Final
+
+import pyarrow as pa
+
+__all__ = ["BUILD_PROFILE", "__version__", "bar_schema", "tick_schema", "timeframe_label", "timeframe_ns"]
+
+__version__: Final[str]
+BUILD_PROFILE: Final[str]
+
+def bar_schema() -> pa.Schema: ...
+def tick_schema() -> pa.Schema: ...
+def timeframe_label(ns: int) -> str: ...
+def timeframe_ns(text: str) -> int: ...
