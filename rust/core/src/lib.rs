@@ -1,6 +1,7 @@
 //! Pure kernels of backtestr over Arrow arrays and bytes: no Python, no clock, no randomness.
 
 pub mod aggregate;
+pub mod columns;
 pub mod decimal;
 pub mod error;
 pub mod layout;
@@ -9,6 +10,7 @@ pub mod models;
 pub mod reasons;
 pub mod round;
 pub mod schema;
+pub mod sort;
 pub mod symbols;
 pub mod tally;
 pub mod timeframe;

@@ -7,6 +7,7 @@ mod layout;
 mod log;
 mod models;
 mod schema;
+mod sort;
 mod tally;
 
 #[global_allocator]
@@ -26,6 +27,8 @@ mod _native {
     use crate::models::{timeframe_label, timeframe_ns};
     #[pymodule_export]
     use crate::schema::{bar_schema, tick_schema};
+    #[pymodule_export]
+    use crate::sort::sort_ticks;
     #[pymodule_export]
     use crate::tally::{index_runs, tally_ticks};
 
