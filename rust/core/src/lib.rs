@@ -14,5 +14,6 @@ pub mod sort;
 pub mod symbols;
 pub mod tally;
 pub mod timeframe;
+pub mod validate;
 
 pub use error::{Error, Result};

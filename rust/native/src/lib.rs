@@ -9,6 +9,7 @@ mod models;
 mod schema;
 mod sort;
 mod tally;
+mod validate;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,9 +33,13 @@ mod _native {
     #[pymodule_export]
     use crate::tally::{index_runs, tally_ticks};
 
+    #[pymodule_export]
+    use crate::validate::{TickValidator, validate_ticks};
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("REASONS", crate::validate::reasons(module.py())?)?;
         module.add("BUILD_PROFILE", if cfg!(debug_assertions) { "debug" } else { "release" })
     }
 }

@@ -1,0 +1,138 @@
+//! `validate_ticks` and `TickValidator`.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use arrow_array::RecordBatch;
+use backtestr_core::decimal::parse_exact;
+use backtestr_core::reasons::ALL;
+use backtestr_core::validate::{Rules, Validated, Validator, bit};
+use backtestr_core::{Error, Result, schema};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::boundary::{ArrowInput, enter, table};
+use crate::errors::to_py;
+
+/// The attributes of `backtestr.models.ValidationRules`.
+struct RuleAttributes {
+    rules: Rules,
+    per_symbol: Vec<(String, Rules)>,
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for RuleAttributes {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let mut per_symbol = Vec::new();
+        for item in object.getattr("per_symbol")?.call_method0("items")?.try_iter()? {
+            let (symbol, given): (String, Bound<'py, PyAny>) = item?.extract()?;
+            per_symbol.push((symbol, rules(&given)?));
+        }
+        Ok(Self { rules: rules(&object)?, per_symbol })
+    }
+}
+
+fn rules(given: &Bound<'_, PyAny>) -> PyResult<Rules> {
+    let mut rules = Rules::default();
+    if let Some(names) = given.getattr("reject")?.extract::<Option<HashSet<String>>>()? {
+        rules.reject = bits(given.py(), &names)?;
+        rules.flag &= !rules.reject;
+    }
+    if let Some(names) = given.getattr("flag")?.extract::<Option<HashSet<String>>>()? {
+        rules.flag = bits(given.py(), &names)?;
+        rules.reject &= !rules.flag;
+    }
+    let now: Option<i64> = given.getattr("now_ns")?.extract()?;
+    let ahead: i64 = given.getattr("max_future_ns")?.extract()?;
+    rules.latest_ns = now.map(|now| now.saturating_add(ahead));
+    let max_jump = given.getattr("max_jump")?;
+    if !max_jump.is_none() {
+        let bound = parse_exact(max_jump.str()?.to_str()?.as_bytes(), 0);
+        if bound.faults != 0 {
+            let message = format!("max_jump={max_jump}: give a fraction of at most 8 decimals, such as 0.2");
+            return Err(to_py(given.py(), Error::Argument(message)));
+        }
+        rules = rules.with_max_jump(bound.value);
+    }
+    Ok(rules)
+}
+
+fn bits(py: Python<'_>, names: &HashSet<String>) -> PyResult<u32> {
+    names.iter().try_fold(0, |mask, name| {
+        let unknown = || Error::Argument(format!("{name:?} is no reason; backtestr.REASONS lists them"));
+        bit(name).map(|bit| mask | bit).ok_or_else(|| to_py(py, unknown()))
+    })
+}
+
+fn validator(given: Option<RuleAttributes>) -> Validator {
+    match given {
+        Some(given) => Validator::new(given.rules, given.per_symbol),
+        None => Validator::new(Rules::default(), []),
+    }
+}
+
+type Answer<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyDict>);
+
+fn run(validator: &mut Validator, data: &ArrowInput) -> Result<Vec<Validated>> {
+    if data.batches.is_empty() {
+        return Ok(vec![validator.validate(&RecordBatch::new_empty(data.schema.clone()))?]);
+    }
+    data.batches.iter().map(|batch| validator.validate(batch)).collect()
+}
+
+fn answer(py: Python<'_>, parts: Vec<Validated>) -> PyResult<Answer<'_>> {
+    let counts = PyDict::new(py);
+    for (number, (name, _)) in ALL.iter().enumerate() {
+        let rows: u64 = parts.iter().map(|part| part.counts[number]).sum();
+        if rows > 0 {
+            counts.set_item(name, rows)?;
+        }
+    }
+    let (accepted, rejected): (Vec<_>, Vec<_>) =
+        parts.into_iter().map(|part| (part.accepted, part.rejected)).unzip();
+    let schema = |batches: &[RecordBatch]| batches.first().map_or_else(schema::ticks, RecordBatch::schema);
+    let (accepted_schema, rejected_schema) = (schema(&accepted), schema(&rejected));
+    Ok((table(py, accepted_schema, accepted)?, table(py, rejected_schema, rejected)?, counts))
+}
+
+/// Accepted rows, rejected rows with reasons, and counts; see `_native.pyi`.
+#[pyfunction]
+#[pyo3(signature = (data, *, rules = None))]
+pub(crate) fn validate_ticks(
+    py: Python<'_>,
+    data: ArrowInput,
+    rules: Option<RuleAttributes>,
+) -> PyResult<Answer<'_>> {
+    let mut validator = validator(rules);
+    let parts = enter(py, || run(&mut validator, &data))?;
+    answer(py, parts)
+}
+
+/// Validates batch by batch; methods may be called from any thread.
+#[pyclass(frozen, module = "backtestr._native")]
+pub(crate) struct TickValidator(Mutex<Validator>);
+
+#[pymethods]
+impl TickValidator {
+    #[new]
+    #[pyo3(signature = (*, rules = None))]
+    fn new(rules: Option<RuleAttributes>) -> Self {
+        Self(Mutex::new(validator(rules)))
+    }
+
+    /// As `validate_ticks`, going on where the last batch ended.
+    fn validate<'py>(&self, py: Python<'py>, data: ArrowInput) -> PyResult<Answer<'py>> {
+        let parts = enter(py, || run(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), &data))?;
+        answer(py, parts)
+    }
+}
+
+/// Every reason's bit, by name.
+pub(crate) fn reasons(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let names = PyDict::new(py);
+    for (name, bit) in ALL {
+        names.set_item(name, bit)?;
+    }
+    Ok(names)
+}
