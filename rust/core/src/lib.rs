@@ -6,5 +6,6 @@ pub mod round;
 pub mod schema;
 pub mod symbols;
 pub mod timeframe;
+pub mod vwap;
 
 pub use error::{Error, Result};

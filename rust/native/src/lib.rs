@@ -3,6 +3,7 @@
 mod aggregate;
 mod boundary;
 mod errors;
+mod vwap;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -12,7 +13,9 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::aggregate::aggregate_bars;
+    use crate::aggregate::{BarAggregator, aggregate_bars};
+    #[pymodule_export]
+    use crate::vwap::vwap_by_symbol;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -87,7 +87,6 @@ impl BarColumns {
         self.timeframe.resize(self.start.len(), timeframe as i32);
     }
 
-
     pub(crate) fn bar(&self, at: usize) -> Bar {
         Bar {
             start: self.start[at],
@@ -188,7 +187,8 @@ impl BarColumns {
     }
 }
 
-fn text(keys: Vec<i32>, values: Vec<&str>) -> Result<ArrayRef> {
+/// A dictionary column.
+pub(crate) fn text(keys: Vec<i32>, values: Vec<&str>) -> Result<ArrayRef> {
     let values = Arc::new(StringArray::from(values));
     let column = DictionaryArray::<Int32Type>::try_new(Int32Array::from(keys), values);
     Ok(Arc::new(column.map_err(|error| Error::Schema(error.to_string()))?))
