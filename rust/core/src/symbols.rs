@@ -35,11 +35,6 @@ impl SymbolTable {
         code
     }
 
-    /// The code of a name seen before.
-    pub fn get(&self, name: &str) -> Option<u32> {
-        self.codes.get(name).copied()
-    }
-
     /// All names, by code.
     pub fn names(&self) -> &[Box<str>] {
         &self.names

@@ -96,25 +96,15 @@ impl BarAggregator {
         }
         let mut gathered = Gathered::new(&input, input.is_plain(), Wanted { only: None, origin: true })?;
         let mut step = Step { done: Vec::new(), late: vec![Vec::new(); batches.len()], states: Vec::new() };
-        let known = self.codes(&input);
+        let own: Vec<u32> = input.symbols.names().iter().map(|name| self.symbols.intern(name)).collect();
         for code in input.symbols.codes_by_name() {
-            self.symbol(&input, &mut gathered, code, known[code as usize], &mut step)?;
+            self.symbol(&input, &mut gathered, (code, own[code as usize]), &mut step)?;
         }
         let late = step.take_late(batches)?;
-        let bars = {
-            let mut names = self.symbols.clone();
-            input.symbols.names().iter().for_each(|name| {
-                names.intern(name);
-            });
-            let bars = table(&self.options, &names, step.done)?;
-            self.symbols = names;
-            bars
-        };
-        let empty = SymbolState { floor_ns: i64::MIN, levels: vec![None; self.options.plan.levels().len()] };
-        self.states.resize(self.symbols.names().len(), empty);
+        let bars = table(&self.options, &self.symbols, step.done)?;
+        self.states.resize(self.symbols.names().len(), self.unseen());
         for (code, state) in step.states {
-            let own = self.symbols.intern(&input.symbols.names()[code as usize]);
-            self.states[own as usize] = state;
+            self.states[code as usize] = state;
         }
         self.late_rows += late.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
         self.late.extend(late);
@@ -163,17 +153,16 @@ impl BarAggregator {
         Ok(bars)
     }
 
-    /// Our codes of an input's symbols.
-    fn codes(&self, input: &Input<'_>) -> Vec<Option<u32>> {
-        input.symbols.names().iter().map(|name| self.symbols.get(name)).collect()
+    fn unseen(&self) -> SymbolState {
+        SymbolState { floor_ns: i64::MIN, levels: vec![None; self.options.plan.levels().len()] }
     }
 
+    /// Take one symbol's ticks, known by its code in the input and our own.
     fn symbol(
         &self,
         input: &Input<'_>,
         gathered: &mut Gathered,
-        code: u32,
-        known: Option<u32>,
+        (code, own): (u32, u32),
         step: &mut Step,
     ) -> Result<()> {
         let mut slots = gathered.range(code);
@@ -184,8 +173,7 @@ impl BarAggregator {
             gathered.sort(input, slots.clone());
         }
         let levels = self.options.plan.levels();
-        let empty = || SymbolState { floor_ns: i64::MIN, levels: vec![None; levels.len()] };
-        let mut state = known.and_then(|own| self.states.get(own as usize).cloned()).unwrap_or_else(empty);
+        let mut state = self.states.get(own as usize).cloned().unwrap_or_else(|| self.unseen());
         let first_on_time = gathered.timestamp[slots.clone()]
             .partition_point(|t| i128::from(*t) * i128::from(input.unit_ns) < i128::from(state.floor_ns));
         for slot in slots.start..slots.start + first_on_time {
@@ -211,14 +199,14 @@ impl BarAggregator {
                 let open = (*from..*to).find(of_price).unwrap_or(*from);
                 let close = (*from..*to).rev().find(of_price).unwrap_or(*from);
                 let fresh = Running { bar: *bar, open: key(open), close: key(close) };
-                self.advance(&mut state, code, at, fresh, &mut step.done).map_err(|stop| fail(stop, at))?;
+                self.advance(&mut state, own, at, fresh, &mut step.done).map_err(|stop| fail(stop, at))?;
             }
         }
         let start = |(level, running): (&super::plan::Level, &Option<Running>)| {
             running.filter(|_| level.parent.is_none()).map(|running| running.bar.start)
         };
         state.floor_ns = levels.iter().zip(&state.levels).filter_map(start).fold(state.floor_ns, i64::max);
-        step.states.push((code, state));
+        step.states.push((own, state));
         Ok(())
     }
 
