@@ -12,17 +12,31 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from backtestr._native import __version__, bar_schema, tick_schema
+from backtestr._native import (
+    REASONS,
+    BarAggregator,
+    __version__,
+    aggregate_bars,
+    bar_schema,
+    tick_schema,
+    validate_ticks,
+    vwap,
+)
 from backtestr.versions import show_versions
 
 if TYPE_CHECKING:
     from backtestr.config import Settings
     from backtestr.models import Bar, BarSpec, IngestReport, Tick, TickType, Timeframe, ValidationRules
-    from backtestr.store import Store, open  # noqa: A004 - reads as bt.open
+    from backtestr.query.frame import Frame
+    from backtestr.store import Store
+    from backtestr.store import open_store as open  # noqa: A004 - reads as bt.open
 
 __all__ = [
+    "REASONS",
     "Bar",
+    "BarAggregator",
     "BarSpec",
+    "Frame",
     "IngestReport",
     "Settings",
     "Store",
@@ -31,18 +45,23 @@ __all__ = [
     "Timeframe",
     "ValidationRules",
     "__version__",
+    "aggregate_bars",
     "bar_schema",
     "open",
     "show_versions",
     "tick_schema",
+    "validate_ticks",
+    "vwap",
 ]
 
 _HOMES = {
     "backtestr.config": ("Settings",),
     "backtestr.models": ("Bar", "BarSpec", "IngestReport", "Tick", "TickType", "Timeframe", "ValidationRules"),
-    "backtestr.store": ("Store", "open"),
+    "backtestr.query.frame": ("Frame",),
+    "backtestr.store": ("Store", "open_store"),
 }
-_LAZY = {name: module for module, names in _HOMES.items() for name in names}
+_LAZY = {name: (module, name) for module, names in _HOMES.items() for name in names}
+_LAZY["open"] = ("backtestr.store", "open_store")
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -50,7 +69,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name]), name)
+    module, attribute = _LAZY[name]
+    value = getattr(import_module(module), attribute)
     globals()[name] = value
     return value
 

@@ -1,13 +1,206 @@
-from typing import Final
+"""Kernels in Rust over Arrow data; every call releases the GIL."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, Protocol, Self, final
 
 import pyarrow as pa
 
-__all__ = ["BUILD_PROFILE", "__version__", "bar_schema", "tick_schema", "timeframe_label", "timeframe_ns"]
+from backtestr.models import ValidationRules
 
 __version__: Final[str]
 BUILD_PROFILE: Final[str]
+REASONS: Final[dict[str, int]]
+"""Bit of every reason that a row can be rejected or flagged for, by name."""
 
 def bar_schema() -> pa.Schema: ...
 def tick_schema() -> pa.Schema: ...
 def timeframe_label(ns: int) -> str: ...
 def timeframe_ns(text: str) -> int: ...
+def validate_ticks(
+    data: Any, *, rules: ValidationRules | None = None
+) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+    """Judge ticks row by row.
+
+    Args:
+        data: Ticks in anything that speaks the Arrow PyCapsule interface: ``symbol``, ``timestamp_utc`` and
+            ``price`` or ``bid``/``ask``; other canonical columns are taken along. Decimals, floats (as their
+            shortest round-trip decimal), integers and text are taken as numbers.
+        rules: Which reasons reject a row and which only count; None for the defaults, which keep all that is
+            plausible: crossed and locked quotes are counted, negative prices reject.
+
+    Returns:
+        Accepted rows in canonical types, with tick_type, price and volume filled in (a quote's price is its mid,
+        half-even, or its one side); rejected rows with their ordinal ``row`` and a bitmask ``reasons``; rows per
+        reason. The bits are `backtestr.REASONS`.
+
+    Raises:
+        SchemaError: A column is missing or of an unusable type.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> ticks = pa.table({"symbol": ["A", "A"], "timestamp_utc": pa.array([0, 1], pa.timestamp("s")),
+        ...                   "price": [1.5, -1.0], "volume": [1, 1]})
+        >>> accepted, rejected, counts = validate_ticks(ticks)
+        >>> accepted.num_rows, rejected.num_rows, counts
+        (1, 1, {'price_negative': 1})
+    """
+
+@final
+class TickValidator:
+    """Judges ticks batch by batch: order and jumps are judged against the batch before too.
+
+    Args:
+        rules: As for :func:`validate_ticks`.
+    """
+
+    def __new__(cls, *, rules: ValidationRules | None = None) -> Self: ...
+    def validate(self, data: Any) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+        """As :func:`validate_ticks`; ``row`` counts on over all batches."""
+
+def sort_ticks(data: Any) -> pa.Table:
+    """Sort ticks by symbol (byte order), instant and sequence, ties by the other values in column order."""
+
+def tally_ticks(data: Any) -> tuple[list[tuple[str, int, int, list[int]]], list[tuple[int, int]]]:
+    """Per symbol: name, first and last ns, rows of each tick type; per day since 1970-01-01: rows."""
+
+def index_runs(data: Any, keys: Sequence[str]) -> pa.Table:
+    """Runs of rows with equal keys: first row, rows, range of instants and sequences, rows of each tick type."""
+
+def measure_layout(data: Any) -> list[tuple[bool, bool, int, bool]]:
+    """Per column: whether it is present, has nulls, its digits, and whether it needs more than 18 of them."""
+
+def narrow(data: Any, layout: Sequence[tuple[bool, bool, int, bool]]) -> pa.Table:
+    """The rows in the smallest exact types of a layout."""
+
+def widen(data: Any, schema: pa.Schema) -> pa.Table:
+    """The rows in the canonical types of a schema; columns that they lack are null."""
+
+@final
+class LogWriter:
+    """The one appender of a store's log."""
+
+    @staticmethod
+    def create(folder: Any) -> LogWriter: ...
+    @staticmethod
+    def open(folder: Any) -> LogWriter: ...
+    def append(self, payload: bytes, time_ns: int) -> tuple[int, int]:
+        """Append one record; returns LSN and commit time (ns) once it is durable."""
+
+    @property
+    def last_lsn(self) -> int: ...
+
+def read_log(folder: Any, after: int) -> list[tuple[int, int, bytes]]:
+    """Records after an LSN as (LSN, commit time in ns, payload)."""
+
+def crc32c(data: bytes) -> int: ...
+def sync_file(path: Any) -> None: ...
+def sync_folder(path: Any) -> None: ...
+
+class _BarSpec(Protocol):
+    @property
+    def tick_types(self) -> Sequence[int]: ...
+    @property
+    def price_excludes(self) -> Sequence[str]: ...
+    @property
+    def high_low_excludes(self) -> Sequence[str]: ...
+    @property
+    def volume_excludes(self) -> Sequence[str]: ...
+
+_Basis = Literal["trade", "bid", "ask", "mid"]
+
+def aggregate_bars(
+    data: Any, timeframes: Sequence[str], *, price: _Basis = "trade", bar_spec: _BarSpec | None = None
+) -> pa.Table:
+    """Aggregate ticks to exact bars of several timeframes in one pass.
+
+    Args:
+        data: Ticks in anything that speaks the Arrow PyCapsule interface, in any order: ``symbol``,
+            ``timestamp_utc``, and ``price`` and ``volume`` or ``bid`` and ``ask``; ``sequence`` orders equal instants.
+        timeframes: Labels such as ``1s``, ``5m``, ``1d``; each divides a day or is a whole number of days.
+        price: What the bars are made of: trades, bids, asks, or mids of two-sided quotes.
+        bar_spec: Which trades count for prices, high and low, and volume; by default all count for all.
+
+    Returns:
+        Bars by timeframe (finest first), symbol (byte order) and bucket start. ``turnover`` is the exact sum of
+        price times volume, ``vwap`` = turnover / volume rounded half-even at 1e-8, null at zero volume.
+
+    Raises:
+        SchemaError: A column is missing or of an unusable type.
+        InvalidTickError: A value is missing or out of range; names the row.
+        TimeframeError: A timeframe is not one we aggregate.
+        ArgumentError: No timeframe, or an unknown ``price``.
+        BarOverflowError: A bar's volume or turnover leaves 38 digits; names the bar.
+
+    Example:
+        >>> from decimal import Decimal
+        >>> import pyarrow as pa
+        >>> ticks = pa.table({
+        ...     "symbol": ["A", "A"],
+        ...     "timestamp_utc": pa.array([0, 59_000], pa.timestamp("ms")),
+        ...     "price": pa.array([Decimal("10"), Decimal("11")], pa.decimal128(18, 8)),
+        ...     "volume": pa.array([Decimal("1"), Decimal("3")], pa.decimal128(18, 8)),
+        ... })
+        >>> aggregate_bars(ticks, ["1m"])["vwap"].to_pylist()
+        [Decimal('10.75000000')]
+    """
+
+def vwap(data: Any) -> pa.Table:
+    """Sum each symbol's trades: exact turnover and volume, and their quotient.
+
+    Args:
+        data: Ticks as for :func:`aggregate_bars`.
+
+    Returns:
+        ``symbol``, ``turnover``, ``volume`` and ``vwap`` (half-even at 1e-8, null at zero volume), in byte order of symbol.
+
+    Raises:
+        SchemaError: A column is missing or of an unusable type.
+        InvalidTickError: A value is missing or out of range; names the row.
+    """
+
+@final
+class BarAggregator:
+    """Make the bars of :func:`aggregate_bars` from ticks that arrive batch by batch.
+
+    However ordered ticks are cut into batches, the bars are the same. Safe to use from several threads.
+
+    Args:
+        timeframes: As for :func:`aggregate_bars`, as are ``price`` and ``bar_spec``.
+    """
+
+    def __new__(
+        cls, timeframes: Sequence[str], *, price: _Basis = "trade", bar_spec: _BarSpec | None = None
+    ) -> Self: ...
+    def update(self, data: Any) -> pa.Table:
+        """Add ticks and return the bars they complete: a bar ends when a tick of its symbol in a later bucket arrives.
+
+        Rows before a completed bar of their symbol are kept aside for :meth:`take_late`. On an error nothing was added.
+        """
+
+    def peek(self) -> pa.Table:
+        """Return the running bars as they stand."""
+
+    def finish(self) -> pa.Table:
+        """Complete and return the running bars; later ticks of their buckets are late."""
+
+    @property
+    def late_rows(self) -> int:
+        """Number of rows that came after their bar was completed, taken or not."""
+
+    def take_late(self) -> pa.Table:
+        """Hand over the late rows, as they were given."""
+
+    def to_bytes(self) -> bytes:
+        """Return everything the aggregator knows, with a checksum.
+
+        Raises:
+            StateError: Late rows wait to be taken.
+        """
+
+    @staticmethod
+    def from_bytes(state: bytes) -> BarAggregator:
+        """Go on from :meth:`to_bytes`.
+
+        Raises:
+            StateError: The bytes are cut, changed, or of another version.
+        """

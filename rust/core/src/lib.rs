@@ -15,5 +15,6 @@ pub mod symbols;
 pub mod tally;
 pub mod timeframe;
 pub mod validate;
+pub mod vwap;
 
 pub use error::{Error, Result};

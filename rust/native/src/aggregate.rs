@@ -1,8 +1,12 @@
 //! `aggregate_bars` and `BarAggregator`.
 
+use std::sync::{Mutex, PoisonError};
+
+use backtestr_core::Result;
 use backtestr_core::aggregate::plan::Plan;
 use backtestr_core::aggregate::{self, BarOptions, BarSpec};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::boundary::{ArrowInput, enter, table};
 use crate::errors::to_py;
@@ -51,4 +55,75 @@ pub(crate) fn aggregate_bars<'py>(
     let options = options(py, &timeframes, price, bar_spec)?;
     let bars = enter(py, || aggregate::aggregate_bars(&data.batches, &options))?;
     table(py, bars.schema(), vec![bars])
+}
+
+/// Bars of ticks that arrive batch by batch; see `_native.pyi`.
+#[pyclass(frozen, module = "backtestr")]
+pub(crate) struct BarAggregator(Mutex<aggregate::BarAggregator>);
+
+impl BarAggregator {
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        kernel: impl FnOnce(&mut aggregate::BarAggregator) -> Result<T> + Send,
+    ) -> PyResult<T> {
+        enter(py, || kernel(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+#[pymethods]
+impl BarAggregator {
+    #[new]
+    #[pyo3(signature = (timeframes, *, price = "trade", bar_spec = None))]
+    fn new(
+        py: Python<'_>,
+        timeframes: Vec<String>,
+        price: &str,
+        bar_spec: Option<SpecAttributes>,
+    ) -> PyResult<Self> {
+        let options = options(py, &timeframes, price, bar_spec)?;
+        Ok(Self(Mutex::new(aggregate::BarAggregator::new(options))))
+    }
+
+    /// Add ticks; gives the bars they complete.
+    fn update<'py>(&self, py: Python<'py>, data: ArrowInput) -> PyResult<Bound<'py, PyAny>> {
+        let bars = self.with(py, |state| state.update(&data.schema, &data.batches))?;
+        table(py, bars.schema(), vec![bars])
+    }
+
+    /// The running bars as they stand.
+    fn peek<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let bars = self.with(py, |state| state.peek())?;
+        table(py, bars.schema(), vec![bars])
+    }
+
+    /// Complete and give the running bars.
+    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let bars = self.with(py, |state| state.finish())?;
+        table(py, bars.schema(), vec![bars])
+    }
+
+    /// Number of rows that came after their bar was completed.
+    #[getter]
+    fn late_rows(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, |state| Ok(state.late_rows()))
+    }
+
+    /// Hand over the late rows, as they were given.
+    fn take_late<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (schema, late) = self.with(py, |state| Ok(state.take_late()))?;
+        table(py, schema.unwrap_or_else(backtestr_core::schema::ticks), late)
+    }
+
+    /// Everything the aggregator knows, to go on later.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.with(py, |state| state.to_bytes())?))
+    }
+
+    /// The aggregator that `to_bytes` saved.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, state: &[u8]) -> PyResult<Self> {
+        let state = state.to_vec();
+        Ok(Self(Mutex::new(enter(py, || aggregate::BarAggregator::from_bytes(&state))?)))
+    }
 }

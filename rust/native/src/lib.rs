@@ -10,6 +10,7 @@ mod schema;
 mod sort;
 mod tally;
 mod validate;
+mod vwap;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,7 +35,11 @@ mod _native {
     use crate::tally::{index_runs, tally_ticks};
 
     #[pymodule_export]
+    use crate::aggregate::{BarAggregator, aggregate_bars};
+    #[pymodule_export]
     use crate::validate::{TickValidator, validate_ticks};
+    #[pymodule_export]
+    use crate::vwap::vwap_by_symbol;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -192,7 +192,8 @@ impl BarColumns {
     }
 }
 
-fn text(keys: Vec<i32>, values: Vec<&str>) -> Result<ArrayRef> {
+/// A dictionary column.
+pub(crate) fn text(keys: Vec<i32>, values: Vec<&str>) -> Result<ArrayRef> {
     let values = Arc::new(StringArray::from(values));
     let column = DictionaryArray::<Int32Type>::try_new(Int32Array::from(keys), values);
     Ok(Arc::new(column.map_err(|error| Error::Schema(error.to_string()))?))

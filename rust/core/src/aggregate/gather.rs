@@ -65,11 +65,8 @@ impl Gathered {
                 start = rows.end;
                 if is_wanted(run.code) {
                     let cursor = &mut cursors[run.code as usize];
-                    match (plain, chunk.columns.price.as_ref(), chunk.columns.volume.as_ref()) {
-                        (true, Some(price), Some(volume)) => {
-                            gathered.copy(chunk, (price, volume), rows.clone(), *cursor)?
-                        }
-                        _ => {}
+                    if let (true, Some(price), Some(volume)) = (plain, &chunk.columns.price, &chunk.columns.volume) {
+                        gathered.copy(chunk, (price, volume), rows.clone(), *cursor)?;
                     }
                     *cursor = gathered.place(at as u32, chunk, plain, rows, *cursor)?;
                 }
@@ -91,10 +88,8 @@ impl Gathered {
         let (prices, volumes) = (price.values(), volume.values());
         for (slot, row) in (to..).zip(rows) {
             let (p, v) = (prices[row], volumes[row]);
-            let outside = (MAX_FIXED - 1).wrapping_add(p.low()).wrapping_add(1);
             if p.misfit() | v.misfit() != 0
-                || outside < 0
-                || outside > 2 * MAX_FIXED
+                || !(-MAX_FIXED..=MAX_FIXED).contains(&p.low())
                 || !(0..=MAX_FIXED).contains(&v.low())
             {
                 chunk.reader.read(row)?;
@@ -106,14 +101,7 @@ impl Gathered {
     }
 
     /// Place the other columns, and everything where rows may not count; gives the next free slot.
-    fn place(
-        &mut self,
-        at: u32,
-        chunk: &Chunk<'_>,
-        plain: bool,
-        rows: Range<usize>,
-        from: usize,
-    ) -> Result<usize> {
+    fn place(&mut self, at: u32, chunk: &Chunk<'_>, plain: bool, rows: Range<usize>, from: usize) -> Result<usize> {
         let mut slot = from;
         let sequence = chunk.columns.sequence.as_ref().map(|s| s.values());
         for row in rows {
@@ -121,8 +109,7 @@ impl Gathered {
                 let Some(tick) = chunk.reader.read(row)? else {
                     continue;
                 };
-                (self.price[slot], self.volume[slot], self.parts[slot]) =
-                    (tick.price, tick.volume, tick.parts);
+                (self.price[slot], self.volume[slot], self.parts[slot]) = (tick.price, tick.volume, tick.parts);
             }
             self.timestamp[slot] = chunk.columns.timestamp[row];
             if let (Some(to), Some(sequence)) = (self.sequence.get_mut(slot), sequence) {

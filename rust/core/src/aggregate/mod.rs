@@ -7,18 +7,21 @@ mod gather;
 mod input;
 mod kernel;
 pub mod plan;
+mod state;
+mod stream;
 
 use std::ops::Range;
 
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch};
 
 use crate::error::{Error, Result};
 use crate::timeframe::Timeframe;
 use bars::BarColumns;
 pub use eligibility::{BarSpec, Basis};
+pub use stream::BarAggregator;
 use gather::{Gathered, Wanted, is_ordered};
 use input::{Input, Segment, take_columns};
-use kernel::{Carry, Sink, Stop, Ticks, fold};
+use kernel::{Carry, MAX_SUM, Sink, Stop, Ticks, fold};
 use plan::Plan;
 
 /// What bars are made: the timeframes, the price they show, and which trades count.
@@ -53,18 +56,51 @@ pub fn aggregate_bars(batches: &[RecordBatch], options: &BarOptions) -> Result<R
     for (number, level) in options.plan.levels().iter().enumerate() {
         let start = bars.len();
         match level.parent {
-            None => pass.from_ticks(&codes, level.timeframe, number, &mut bars)?,
-            Some(parent) => bars.roll_up(levels[parent].clone(), level.timeframe.ns(), number).map_err(
-                |(stop, symbol)| {
+            None => pass.fold_ticks(&codes, level.timeframe, number, &mut bars)?,
+            Some(parent) => bars
+                .roll_up(levels[parent].clone(), level.timeframe.ns(), number)
+                .map_err(|(stop, symbol)| {
                     let name = &input.symbols.names()[codes[symbol as usize] as usize];
                     stop_error(stop, level.timeframe, name, 0)
-                },
-            )?,
+                })?,
         }
         levels.push(start..bars.len());
     }
     let names = codes.iter().map(|code| input.symbols.names()[*code as usize].as_ref()).collect();
     bars.into_batch(names, &options.plan, options.basis)
+}
+
+/// Symbols in byte order, with turnover and volume of the trades of each.
+pub(crate) fn sum_trades(batches: &[RecordBatch]) -> Result<(ArrayRef, Vec<(i128, i128)>)> {
+    let taken = take_columns(batches, 0)?;
+    let spec = BarSpec::default();
+    let input = Input::new(&taken, Basis::Trade, &spec)?;
+    let mut sums = vec![None; input.symbols.names().len()];
+    for chunk in &input.chunks {
+        let mut row = 0;
+        for run in &chunk.runs {
+            for row in row..row + run.len as usize {
+                let Some(tick) = chunk.reader.read(row)? else {
+                    continue;
+                };
+                let (turnover, volume) = sums[run.code as usize].get_or_insert((0_i128, 0_i128));
+                *turnover = Some(i128::from(tick.price) * i128::from(tick.volume))
+                    .and_then(|product| turnover.checked_add(product))
+                    .filter(|sum| (-MAX_SUM..=MAX_SUM).contains(sum))
+                    .ok_or_else(|| {
+                        let name = &input.symbols.names()[run.code as usize];
+                        Error::InvalidTick(format!("the turnover of {name:?} leaves DECIMAL(38, 16); split the input"))
+                    })?;
+                *volume += i128::from(tick.volume);
+            }
+            row += run.len as usize;
+        }
+    }
+    let traded: Vec<u32> =
+        input.symbols.codes_by_name().into_iter().filter(|code| sums[*code as usize].is_some()).collect();
+    let names = traded.iter().map(|code| input.symbols.names()[*code as usize].as_ref()).collect();
+    let sums = traded.iter().filter_map(|code| sums[*code as usize]).collect();
+    Ok((bars::text((0..traded.len() as i32).collect(), names)?, sums))
 }
 
 struct Pass<'a> {
@@ -75,13 +111,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn from_ticks(
-        &self,
-        codes: &[u32],
-        timeframe: Timeframe,
-        number: usize,
-        bars: &mut BarColumns,
-    ) -> Result<()> {
+    fn fold_ticks(&self, codes: &[u32], timeframe: Timeframe, number: usize, bars: &mut BarColumns) -> Result<()> {
         for (rank, code) in codes.iter().enumerate() {
             let start = bars.len();
             let folded = match &self.segments {
@@ -89,9 +119,8 @@ impl Pass<'_> {
                 None => {
                     let slots = self.gathered.range(*code);
                     if self.gathered.is_ordered(slots.clone()) {
-                        fold_all(self.gathered.ticks(slots.clone()), timeframe, bars).map_err(|stop| {
-                            self.error(stop, timeframe, *code, &self.gathered.timestamp[slots])
-                        })?;
+                        fold_all(self.gathered.ticks(slots.clone()), timeframe, bars)
+                            .map_err(|stop| self.error(stop, timeframe, *code, &self.gathered.timestamp[slots]))?;
                         true
                     } else {
                         false
@@ -117,9 +146,7 @@ impl Pass<'_> {
             let timestamp = &chunk.columns.timestamp[rows.clone()];
             if let Some(sequence) = chunk.columns.sequence.as_ref().filter(|_| self.input.has_sequence) {
                 let sequence = &sequence.values()[rows.clone()];
-                if last >= (timestamp[0], sequence[0]) && last != (i64::MIN, i64::MIN)
-                    || !is_ordered(timestamp, sequence)
-                {
+                if last >= (timestamp[0], sequence[0]) && last != (i64::MIN, i64::MIN) || !is_ordered(timestamp, sequence) {
                     return Ok(false);
                 }
                 last = (timestamp[timestamp.len() - 1], sequence[sequence.len() - 1]);
@@ -219,11 +246,7 @@ impl Pass<'_> {
     }
 }
 
-fn fold_all(
-    ticks: Ticks<'_, i64>,
-    timeframe: Timeframe,
-    bars: &mut BarColumns,
-) -> std::result::Result<(), Stop> {
+fn fold_all(ticks: Ticks<'_, i64>, timeframe: Timeframe, bars: &mut BarColumns) -> std::result::Result<(), Stop> {
     let mut carry = Carry::default();
     fold(ticks, timeframe.ns(), &mut carry, bars)?;
     if let Some(bar) = carry.bar {

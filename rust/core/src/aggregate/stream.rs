@@ -1,0 +1,373 @@
+//! Bars of ticks that arrive batch by batch.
+
+use arrow_array::{RecordBatch, UInt64Array};
+use arrow_schema::SchemaRef;
+use arrow_select::take::take_record_batch;
+
+use super::BarOptions;
+use super::bars::BarColumns;
+use super::gather::{Gathered, Wanted, tie};
+use super::input::{Input, take_columns};
+use super::kernel::{Bar, Carry, Sink, Stop, fold};
+use super::stop_error;
+use crate::error::{Error, Result};
+use crate::symbols::SymbolTable;
+
+/// Order of a tick within its symbol: instant in ns, sequence, then the values that break ties.
+pub(crate) type Key = (i64, i64, [i64; 6]);
+
+/// A running bar; the keys of its open and close where ticks feed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) bar: Bar,
+    pub(crate) open: Key,
+    pub(crate) close: Key,
+}
+
+/// What is running for one symbol, by level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SymbolState {
+    /// Ticks before this instant (ns) belong to completed bars.
+    pub(crate) floor_ns: i64,
+    pub(crate) levels: Vec<Option<Running>>,
+}
+
+/// Makes the bars of [`super::aggregate_bars`] from ticks that arrive batch by batch.
+#[derive(Debug, Clone)]
+pub struct BarAggregator {
+    pub(crate) options: BarOptions,
+    pub(crate) symbols: SymbolTable,
+    pub(crate) states: Vec<SymbolState>,
+    /// Stands in for a missing sequence.
+    pub(crate) next_ordinal: i64,
+    pub(crate) has_sequence: Option<bool>,
+    pub(crate) late_rows: u64,
+    late: Vec<RecordBatch>,
+    late_schema: Option<SchemaRef>,
+}
+
+/// A completed bar: symbol code, level, bar.
+type Done = (u32, usize, Bar);
+
+impl BarAggregator {
+    /// An aggregator that has seen no tick.
+    pub fn new(options: BarOptions) -> Self {
+        Self {
+            options,
+            symbols: SymbolTable::default(),
+            states: Vec::new(),
+            next_ordinal: 0,
+            has_sequence: None,
+            late_rows: 0,
+            late: Vec::new(),
+            late_schema: None,
+        }
+    }
+
+    /// Number of late rows seen so far, taken or not.
+    pub fn late_rows(&self) -> u64 {
+        self.late_rows
+    }
+
+    /// Whether late rows wait to be taken.
+    pub fn has_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Hand over the rows that came after their bar was completed, as they were given.
+    pub fn take_late(&mut self) -> (Option<SchemaRef>, Vec<RecordBatch>) {
+        (self.late_schema.clone(), std::mem::take(&mut self.late))
+    }
+
+    /// Add ticks; gives the bars they complete. On an error nothing was added.
+    ///
+    /// # Errors
+    /// As [`super::aggregate_bars`]; [`Error::Schema`] also where the columns differ from those of earlier batches.
+    pub fn update(&mut self, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+        if self.late_schema.as_ref().is_some_and(|known| known != schema) {
+            return Err(Error::Schema("the columns differ from those of earlier batches; cast them alike".into()));
+        }
+        let taken = take_columns(batches, 0)?;
+        let spec = self.options.spec.clone();
+        let input = Input::new(&taken, self.options.basis, &spec)?;
+        let has_sequence = schema.column_with_name("sequence").is_some();
+        if self.has_sequence.is_some_and(|known| known != has_sequence) {
+            return Err(Error::Schema("the column sequence is there in some batches only; give it in all or none".into()));
+        }
+        let mut gathered = Gathered::new(&input, input.is_plain(), Wanted { only: None, origin: true })?;
+        let mut step = Step { done: Vec::new(), late: vec![Vec::new(); batches.len()], states: Vec::new() };
+        let own: Vec<u32> = input.symbols.names().iter().map(|name| self.symbols.intern(name)).collect();
+        for code in input.symbols.codes_by_name() {
+            self.symbol(&input, &mut gathered, (code, own[code as usize]), &mut step)?;
+        }
+        let late = step.take_late(batches)?;
+        let bars = table(&self.options, &self.symbols, step.done)?;
+        self.states.resize(self.symbols.names().len(), self.unseen());
+        for (code, state) in step.states {
+            self.states[code as usize] = state;
+        }
+        self.late_rows += late.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        self.late.extend(late);
+        self.late_schema = Some(schema.clone());
+        self.has_sequence = Some(has_sequence);
+        self.next_ordinal += input.rows as i64;
+        Ok(bars)
+    }
+
+    /// The running bars as they stand, oldest levels of detail included.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] naming the bar.
+    pub fn peek(&self) -> Result<RecordBatch> {
+        let mut done = Vec::new();
+        for (code, state) in self.states.iter().enumerate() {
+            let mut running: Vec<Option<Bar>> = state.levels.iter().map(|level| level.map(|r| r.bar)).collect();
+            for (at, level) in self.options.plan.levels().iter().enumerate() {
+                if let Some(finer) = level.parent.and_then(|parent| running[parent]) {
+                    let merged = merged(running[at], &finer, level.timeframe.ns());
+                    let name = &self.symbols.names()[code];
+                    running[at] = Some(merged.map_err(|stop| stop_error(stop, level.timeframe, name, 0))?);
+                }
+                if let Some(bar) = running[at] {
+                    done.push((code as u32, at, bar));
+                }
+            }
+        }
+        table(&self.options, &self.symbols, done)
+    }
+
+    /// Complete and give the running bars; later ticks of their buckets are late.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] naming the bar.
+    pub fn finish(&mut self) -> Result<RecordBatch> {
+        let bars = self.peek()?;
+        for state in &mut self.states {
+            for (at, level) in self.options.plan.levels().iter().enumerate() {
+                let running = state.levels[at].take();
+                if let Some(running) = running.filter(|_| level.parent.is_none()) {
+                    state.floor_ns = state.floor_ns.max(running.bar.start.saturating_add(level.timeframe.ns()));
+                }
+            }
+        }
+        Ok(bars)
+    }
+
+    fn unseen(&self) -> SymbolState {
+        SymbolState { floor_ns: i64::MIN, levels: vec![None; self.options.plan.levels().len()] }
+    }
+
+    /// Take one symbol's ticks, known by its code in the input and our own.
+    fn symbol(
+        &self,
+        input: &Input<'_>,
+        gathered: &mut Gathered,
+        (code, own): (u32, u32),
+        step: &mut Step,
+    ) -> Result<()> {
+        let mut slots = gathered.range(code);
+        if slots.is_empty() {
+            return Ok(());
+        }
+        if !gathered.is_ordered(slots.clone()) {
+            gathered.sort(input, slots.clone());
+        }
+        let levels = self.options.plan.levels();
+        let mut state = self.states.get(own as usize).cloned().unwrap_or_else(|| self.unseen());
+        let first_on_time = gathered.timestamp[slots.clone()]
+            .partition_point(|t| i128::from(*t) * i128::from(input.unit_ns) < i128::from(state.floor_ns));
+        for slot in slots.start..slots.start + first_on_time {
+            step.late_row(gathered.origin[slot]);
+        }
+        slots.start += first_on_time;
+        let fail = |stop, at: usize| {
+            let row = match stop {
+                Stop::Instant(index) | Stop::Bucket(index) => input.row_at(gathered.timestamp[slots.start + index]),
+                _ => 0,
+            };
+            stop_error(stop, levels[at].timeframe, &input.symbols.names()[code as usize], row)
+        };
+        for at in (0..levels.len()).filter(|at| levels[*at].parent.is_none()) {
+            let mut carry = Carry::default();
+            let mut made = Made::default();
+            let ticks = gathered.ticks(slots.clone());
+            fold(ticks, levels[at].timeframe.ns(), &mut carry, &mut made).map_err(|stop| fail(stop, at))?;
+            made.bars.extend(carry.bar);
+            for (bar, (from, to)) in made.bars.iter().zip(&made.rows) {
+                let key = |slot: usize| self.key(input, gathered, slots.start + slot);
+                let of_price = |slot: &usize| ticks.parts.is_none_or(|p| p[*slot] & super::eligibility::PRICE != 0);
+                let open = (*from..*to).find(of_price).unwrap_or(*from);
+                let close = (*from..*to).rev().find(of_price).unwrap_or(*from);
+                let fresh = Running { bar: *bar, open: key(open), close: key(close) };
+                self.advance(&mut state, own, at, fresh, &mut step.done).map_err(|stop| fail(stop, at))?;
+            }
+        }
+        let start = |(level, running): (&super::plan::Level, &Option<Running>)| {
+            running.filter(|_| level.parent.is_none()).map(|running| running.bar.start)
+        };
+        state.floor_ns = levels.iter().zip(&state.levels).filter_map(start).fold(state.floor_ns, i64::max);
+        step.states.push((own, state));
+        Ok(())
+    }
+
+    fn key(&self, input: &Input<'_>, gathered: &Gathered, slot: usize) -> Key {
+        let timestamp = gathered.timestamp[slot].saturating_mul(input.unit_ns);
+        let (chunk, row) = gathered.origin[slot];
+        match gathered.sequence.get(slot) {
+            Some(sequence) => (timestamp, *sequence, tie(input, (chunk, row))),
+            None => {
+                let ordinal = input.chunks[chunk as usize].first_row as i64 + i64::from(row);
+                (timestamp, self.next_ordinal + ordinal, [0; 6])
+            }
+        }
+    }
+
+    /// Take the part of a bar that one batch brings to a level fed by ticks.
+    fn advance(
+        &self,
+        state: &mut SymbolState,
+        code: u32,
+        at: usize,
+        fresh: Running,
+        done: &mut Vec<Done>,
+    ) -> std::result::Result<(), Stop> {
+        match &mut state.levels[at] {
+            Some(running) if running.bar.start == fresh.bar.start => return running.merge(&fresh),
+            Some(running) => {
+                let bar = running.bar;
+                done.push((code, at, bar));
+                self.cascade(state, at, &bar, done, code)?;
+            }
+            None => {}
+        }
+        state.levels[at] = Some(fresh);
+        let levels = self.options.plan.levels();
+        for (coarse, level) in levels.iter().enumerate().skip(at + 1) {
+            if self.root(coarse) != at {
+                continue;
+            }
+            let is_over = |r: &Running| fresh.bar.start.saturating_sub(r.bar.start) >= level.timeframe.ns();
+            let ended = state.levels[coarse].filter(is_over);
+            if let Some(running) = ended {
+                state.levels[coarse] = None;
+                done.push((code, coarse, running.bar));
+                self.cascade(state, coarse, &running.bar, done, code)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Roll a completed bar into the levels made of it.
+    fn cascade(
+        &self,
+        state: &mut SymbolState,
+        at: usize,
+        bar: &Bar,
+        done: &mut Vec<Done>,
+        code: u32,
+    ) -> std::result::Result<(), Stop> {
+        let levels = self.options.plan.levels();
+        for coarse in (at + 1..levels.len()).filter(|coarse| levels[*coarse].parent == Some(at)) {
+            let length = levels[coarse].timeframe.ns();
+            if let Some(running) = state.levels[coarse].filter(|r| bar.start.saturating_sub(r.bar.start) >= length) {
+                state.levels[coarse] = None;
+                done.push((code, coarse, running.bar));
+                self.cascade(state, coarse, &running.bar, done, code)?;
+            }
+            let merged = merged(state.levels[coarse].map(|r| r.bar), bar, length)?;
+            let none = (0, 0, [0; 6]);
+            state.levels[coarse] = Some(Running { bar: merged, open: none, close: none });
+        }
+        Ok(())
+    }
+
+    fn root(&self, mut at: usize) -> usize {
+        while let Some(parent) = self.options.plan.levels()[at].parent {
+            at = parent;
+        }
+        at
+    }
+}
+
+impl Running {
+    /// Join two parts of one bar whose ticks may interleave.
+    fn merge(&mut self, other: &Self) -> std::result::Result<(), Stop> {
+        let priced = |r: &Self| r.bar.parts & super::eligibility::PRICE != 0;
+        if priced(other) {
+            if !priced(self) || other.open < self.open {
+                (self.bar.open, self.open) = (other.bar.open, other.open);
+            }
+            if !priced(self) || other.close >= self.close {
+                (self.bar.close, self.close) = (other.bar.close, other.close);
+            }
+        }
+        self.bar.add_unordered(&other.bar)
+    }
+}
+
+fn merged(coarse: Option<Bar>, finer: &Bar, length_ns: i64) -> std::result::Result<Bar, Stop> {
+    match coarse {
+        Some(mut bar) => bar.append(finer).map(|()| bar),
+        None => {
+            let mut bar = *finer;
+            bar.start = finer.start.checked_sub(finer.start.rem_euclid(length_ns)).ok_or(Stop::Bucket(0))?;
+            Ok(bar)
+        }
+    }
+}
+
+#[derive(Default)]
+struct Made {
+    bars: Vec<Bar>,
+    rows: Vec<(usize, usize)>,
+}
+
+impl Sink for Made {
+    fn push(&mut self, bar: &Bar) {
+        self.bars.push(*bar);
+    }
+    fn rows(&mut self, from: usize, to: usize) {
+        self.rows.push((from, to));
+    }
+}
+
+/// What one update brings, before it is taken over.
+struct Step {
+    done: Vec<Done>,
+    late: Vec<Vec<u64>>,
+    states: Vec<(u32, SymbolState)>,
+}
+
+impl Step {
+    fn late_row(&mut self, (chunk, row): (u32, u32)) {
+        self.late[chunk as usize].push(u64::from(row));
+    }
+
+    fn take_late(&mut self, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let mut taken = Vec::new();
+        for (batch, rows) in batches.iter().zip(&mut self.late).filter(|(_, rows)| !rows.is_empty()) {
+            rows.sort_unstable();
+            let rows = UInt64Array::from(std::mem::take(rows));
+            taken.push(take_record_batch(batch, &rows).map_err(|error| Error::Schema(error.to_string()))?);
+        }
+        Ok(taken)
+    }
+}
+
+/// Bars of symbol codes as the canonical table.
+fn table(options: &BarOptions, symbols: &SymbolTable, mut done: Vec<Done>) -> Result<RecordBatch> {
+    let codes = symbols.codes_by_name();
+    let mut ranks = vec![0; codes.len()];
+    for (rank, code) in codes.iter().enumerate() {
+        ranks[*code as usize] = rank;
+    }
+    done.sort_by_key(|(code, level, bar)| (*level, ranks[*code as usize], bar.start));
+    let mut bars = BarColumns::new(true);
+    bars.reserve(done.len());
+    for (code, level, bar) in &done {
+        bars.push(bar);
+        bars.label(ranks[*code as usize], *level);
+    }
+    let names = codes.iter().map(|code| symbols.names()[*code as usize].as_ref()).collect();
+    bars.into_batch(names, &options.plan, options.basis)
+}

@@ -1,0 +1,14 @@
+//! `vwap`.
+
+use backtestr_core::vwap;
+use pyo3::prelude::*;
+
+use crate::boundary::{ArrowInput, enter, table};
+
+/// Volume-weighted average price of each symbol's trades; see `_native.pyi`.
+#[pyfunction]
+#[pyo3(name = "vwap")]
+pub(crate) fn vwap_by_symbol<'py>(py: Python<'py>, data: ArrowInput) -> PyResult<Bound<'py, PyAny>> {
+    let sums = enter(py, || vwap::vwap(&data.batches))?;
+    table(py, vwap::schema(), vec![sums])
+}
