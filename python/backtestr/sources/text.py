@@ -22,7 +22,7 @@ Parse = Callable[[bytes, bool, int], tuple[pa.RecordBatch, int, int, int]]
 
 
 class TextStream:
-    """A member's text as UTF-8 bytes without a byte-order mark."""
+    """A member's text as UTF-8 bytes without a byte-order mark; ``ended`` once the last of it is read."""
 
     def __init__(self, member: Member, encoding: str | None) -> None:
         self._name = member.name
@@ -30,23 +30,25 @@ class TextStream:
         self._decoder = _decoder(encoding)
         self._lines = 1
         self._started = False
+        self.ended = False
         self._stream: ByteStream = member.open()
 
     def read(self, size: int) -> bytes:
         """Read and convert ``size`` bytes of the file; an empty answer is the end."""
         while True:
             raw = self._stream.read(size)
+            self.ended = len(raw) < size
             data = raw if self._decoder is None else self._convert(raw)
             if not self._started and data:
                 data = data.removeprefix(codecs.BOM_UTF8)
                 self._started = True
-            if data or not raw:
+            if data or self.ended:
                 return data
 
     def _convert(self, raw: bytes) -> bytes:
         assert self._decoder is not None  # noqa: S101 - only called where there is one
         try:
-            text = self._decoder.decode(raw, final=not raw)
+            text = self._decoder.decode(raw, final=self.ended)
         except UnicodeDecodeError as error:
             before = error.object[: error.start].decode(error.encoding, "ignore")
             line = self._lines + before.count("\n")
@@ -158,12 +160,12 @@ def parsed_batches(
             data = stream.read(CHUNK_BYTES)
             chunk = tail + data
             try:
-                batch, consumed, lines, skipped = parse(chunk, not data, first_line)
+                batch, consumed, lines, skipped = parse(chunk, stream.ended, first_line)
             except SourceStructureError as error:
                 raise SourceStructureError(f"{member.name}: {error}") from error
             if batch.num_rows or skipped:
                 yield _located(batch, member, chunk[:consumed], first_line), skipped
-            if not data:
+            if stream.ended:
                 return
             tail = chunk[consumed:]
             first_line += lines

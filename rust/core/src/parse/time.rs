@@ -240,13 +240,20 @@ pub(super) fn fraction(text: &[u8]) -> Option<(i64, usize)> {
 }
 
 /// All bytes as one number.
+#[inline]
 pub(super) fn digits(text: &[u8]) -> Option<i64> {
     if text.is_empty() || text.len() > 18 {
         return None;
     }
-    text.iter().try_fold(0_i64, |sum, &byte| {
-        byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0'))
-    })
+    let mut value = 0_i64;
+    for &byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Some(value)
 }
 
 /// Days since 1970-01-01 of a date in the proleptic Gregorian calendar.
@@ -273,7 +280,17 @@ fn epoch(text: &[u8], unit: i64) -> std::result::Result<i64, u32> {
 }
 
 /// A plain decimal times ten to `power`: none where it is no number or leaves a fraction of a ns, an error where it leaves 64 bits.
+#[inline]
 fn scaled(text: &[u8], power: usize) -> Option<std::result::Result<i64, u32>> {
+    if let Some(whole) = digits(text) {
+        let value = whole.checked_mul(10_i64.pow(power as u32));
+        return Some(value.ok_or(fault::TIMESTAMP_OUT_OF_RANGE));
+    }
+    scaled_decimal(text, power)
+}
+
+#[cold]
+fn scaled_decimal(text: &[u8], power: usize) -> Option<std::result::Result<i64, u32>> {
     let text = text.trim_ascii();
     let (negative, text) = match text {
         [b'-', rest @ ..] => (true, rest),
