@@ -1,11 +1,19 @@
+from typing import Final
+
 import pyarrow as pa
 
-__version__: str
-BUILD_PROFILE: str
+__all__ = ["BUILD_PROFILE", "__version__", "bar_schema", "parse_binance", "parse_text", "tick_schema", "timeframe_label", "timeframe_ns"]
 
+__version__: Final[str]
+BUILD_PROFILE: Final[str]
+
+def bar_schema() -> pa.Schema: ...
 def parse_text(
     chunk: bytes, spec: str, *, last: bool, first_line: int
 ) -> tuple[pa.RecordBatch, int, int, int]: ...
 def parse_binance(
     chunk: bytes, *, clock: str, last: bool, first_line: int
 ) -> tuple[pa.RecordBatch, int, int, int]: ...
+def tick_schema() -> pa.Schema: ...
+def timeframe_label(ns: int) -> str: ...
+def timeframe_ns(text: str) -> int: ...

@@ -10,9 +10,7 @@ fn main() -> io::Result<()> {
     fs::create_dir_all(&target)?;
     for entry in fs::read_dir(source)? {
         let path = entry?.path();
-        if let (Some("sql"), Some(name)) =
-            (path.extension().and_then(|e| e.to_str()), path.file_name())
-        {
+        if let (Some("sql"), Some(name)) = (path.extension().and_then(|e| e.to_str()), path.file_name()) {
             fs::copy(&path, target.join(name))?;
         }
     }

@@ -1,9 +1,17 @@
 //! Pure kernels of backtestr over Arrow arrays and bytes: no Python, no clock, no randomness.
 
+pub mod aggregate;
+pub mod decimal;
 pub mod error;
+pub mod layout;
+pub mod log;
+pub mod models;
 pub mod parse;
+pub mod reasons;
+pub mod round;
 pub mod schema;
 pub mod symbols;
+pub mod tally;
 pub mod timeframe;
 
 pub use error::{Error, Result};

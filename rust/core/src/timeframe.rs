@@ -17,9 +17,7 @@ const UNITS: [(&str, i64); 7] = [
 const DAY_NS: i64 = 86_400_000_000_000;
 
 /// The eleven timeframes of the specification, finest first.
-pub const STANDARD: [&str; 11] = [
-    "1s", "5s", "15s", "30s", "1m", "5m", "15m", "30m", "1h", "4h", "1d",
-];
+pub const STANDARD: [&str; 11] = ["1s", "5s", "15s", "30s", "1m", "5m", "15m", "30m", "1h", "4h", "1d"];
 
 /// A bar length that divides a day, or a whole number of days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,12 +29,7 @@ impl Timeframe {
     /// # Errors
     /// [`Error::Timeframe`] for a length that neither divides a day nor is a whole number of days.
     pub fn from_ns(ns: i64) -> Result<Self> {
-        let fits = ns > 0
-            && if ns < DAY_NS {
-                DAY_NS % ns == 0
-            } else {
-                ns % DAY_NS == 0
-            };
+        let fits = ns > 0 && if ns < DAY_NS { DAY_NS % ns == 0 } else { ns % DAY_NS == 0 };
         if fits {
             Ok(Self(ns))
         } else {
@@ -70,35 +63,26 @@ impl FromStr for Timeframe {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let fail = |why| Error::Timeframe {
-            text: text.into(),
-            why,
-        };
+        let fail = |why| Error::Timeframe { text: text.into(), why };
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let unit_ns = UNITS
             .iter()
             .find(|(name, _)| *name == unit)
             .map(|(_, ns)| *ns)
-            .ok_or_else(|| {
-                fail("write a number and one of ns, us, ms, s, m, h, d, such as 5m or 1d")
-            })?;
+            .ok_or_else(|| fail("write a number and one of ns, us, ms, s, m, h, d, such as 5m or 1d"))?;
         let ns = number
             .parse::<i64>()
             .ok()
             .and_then(|n| n.checked_mul(unit_ns))
             .ok_or_else(|| fail("the number is missing or too large"))?;
-        Self::from_ns(ns)
-            .map_err(|_| fail("a bar must divide a day evenly or be a whole number of days"))
+        Self::from_ns(ns).map_err(|_| fail("a bar must divide a day evenly or be a whole number of days"))
     }
 }
 
 impl fmt::Display for Timeframe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, ns) = UNITS
-            .iter()
-            .find(|(_, ns)| self.0 % ns == 0)
-            .unwrap_or(&UNITS[6]);
+        let (unit, ns) = UNITS.iter().find(|(_, ns)| self.0 % ns == 0).unwrap_or(&UNITS[6]);
         write!(f, "{}{unit}", self.0 / ns)
     }
 }
@@ -118,17 +102,7 @@ mod tests {
 
     #[test]
     fn lengths_that_do_not_divide_a_day_are_refused() {
-        for label in [
-            "7m",
-            "0s",
-            "25h",
-            "",
-            "m",
-            "1w",
-            "99999999999d",
-            "-5m",
-            "1.5h",
-        ] {
+        for label in ["7m", "0s", "25h", "", "m", "1w", "99999999999d", "-5m", "1.5h"] {
             assert!(label.parse::<Timeframe>().is_err(), "{label}");
         }
     }

@@ -11,10 +11,7 @@ use pyo3::prelude::*;
 use crate::errors::to_py;
 
 /// Run a kernel with the GIL released and raise its error as the Python class of the same name.
-pub(crate) fn enter<T: Send>(
-    py: Python<'_>,
-    kernel: impl FnOnce() -> Result<T> + Send,
-) -> PyResult<T> {
+pub(crate) fn enter<T: Send>(py: Python<'_>, kernel: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     py.detach(kernel).map_err(|error| to_py(py, error))
 }
 
@@ -34,17 +31,12 @@ impl<'a, 'py> FromPyObject<'a, 'py> for ArrowInput {
             let schema = arrow_array::RecordBatchReader::schema(&reader);
             let batches = reader
                 .collect::<std::result::Result<Vec<_>, _>>()
-                .map_err(|error| {
-                    PyTypeError::new_err(format!("reading the Arrow stream: {error}"))
-                })?;
+                .map_err(|error| PyTypeError::new_err(format!("reading the Arrow stream: {error}")))?;
             return Ok(Self { schema, batches });
         }
         if object.hasattr("__arrow_c_array__")? {
             let batch = RecordBatch::from_pyarrow_bound(object)?;
-            return Ok(Self {
-                schema: batch.schema(),
-                batches: vec![batch],
-            });
+            return Ok(Self { schema: batch.schema(), batches: vec![batch] });
         }
         Err(PyTypeError::new_err(format!(
             "expected Arrow data (an object with __arrow_c_stream__ or __arrow_c_array__, such as a pyarrow, polars or pandas frame), got {}",
@@ -59,7 +51,5 @@ pub(crate) fn table<'py>(
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    Table::try_new(batches, schema)
-        .map_err(|error| PyTypeError::new_err(error.to_string()))?
-        .into_pyarrow(py)
+    Table::try_new(batches, schema).map_err(|error| PyTypeError::new_err(error.to_string()))?.into_pyarrow(py)
 }

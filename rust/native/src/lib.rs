@@ -1,8 +1,14 @@
 //! `backtestr._native`: Python bindings of the kernels, one file per core module.
 
+mod aggregate;
 mod boundary;
 mod errors;
+mod layout;
+mod log;
+mod models;
 mod parse;
+mod schema;
+mod tally;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -12,18 +18,23 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::parse::{parse_binance, parse_text};
+    use crate::aggregate::aggregate_bars;
+    #[pymodule_export]
+    use crate::layout::{measure_layout, narrow, widen};
+    #[pymodule_export]
+    use crate::log::{LogWriter, crc32c, read_log, sync_file, sync_folder};
+    #[pymodule_export]
+    use crate::models::{timeframe_label, timeframe_ns};
+    #[pymodule_export]
+    use crate::parse::{parse_binance, parse_text};
+    #[pymodule_export]
+    use crate::schema::{bar_schema, tick_schema};
+    #[pymodule_export]
+    use crate::tally::{index_runs, tally_ticks};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add(
-            "BUILD_PROFILE",
-            if cfg!(debug_assertions) {
-                "debug"
-            } else {
-                "release"
-            },
-        )
+        module.add("BUILD_PROFILE", if cfg!(debug_assertions) { "debug" } else { "release" })
     }
 }

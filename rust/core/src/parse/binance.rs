@@ -86,7 +86,13 @@ pub fn parse_binance(chunk: &[u8], clock: BinanceClock, last: bool, first_line: 
 }
 
 /// Append a trade or quote; false for any other message.
-fn push<'a>(message: &Message<'a>, received: i64, clock: BinanceClock, offset: u32, columns: &mut Columns<'a>) -> bool {
+fn push<'a>(
+    message: &Message<'a>,
+    received: i64,
+    clock: BinanceClock,
+    offset: u32,
+    columns: &mut Columns<'a>,
+) -> bool {
     let trade = message.kind == b"trade";
     let quote = message.has_bid && message.has_ask && matches!(message.kind, b"" | b"bookTicker");
     if !trade && !quote {
@@ -98,7 +104,9 @@ fn push<'a>(message: &Message<'a>, received: i64, clock: BinanceClock, offset: u
     }
     let exchange_ms = message.trade_ms.or(message.event_ms);
     let time = match (clock, exchange_ms) {
-        (BinanceClock::Exchange, Some(time)) => time.checked_mul(if time > 100_000_000_000_000 { 1_000 } else { 1_000_000 }),
+        (BinanceClock::Exchange, Some(time)) => {
+            time.checked_mul(if time > 100_000_000_000_000 { 1_000 } else { 1_000_000 })
+        }
         _ => Some(received),
     };
     match time {

@@ -24,10 +24,7 @@ pub(super) struct Values<T> {
 
 impl<T: Default> Values<T> {
     pub(super) fn new(rows: usize) -> Self {
-        Self {
-            values: Vec::with_capacity(rows),
-            absent: Vec::new(),
-        }
+        Self { values: Vec::with_capacity(rows), absent: Vec::new() }
     }
 
     #[inline(always)]
@@ -208,6 +205,7 @@ impl Columns<'_> {
         }
         add("offset", DataType::UInt32, Arc::new(UInt32Array::from(self.offsets)));
         let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = out.into_iter().unzip();
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|error| Error::Schema(error.to_string()))
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+            .map_err(|error| Error::Schema(error.to_string()))
     }
 }

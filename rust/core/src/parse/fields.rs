@@ -49,11 +49,7 @@ impl Target {
             "timestamp" => Self::Timestamp(format()?),
             "date" => Self::Date(format()?),
             "tick_type" => Self::TickType(
-                field
-                    .codes
-                    .iter()
-                    .map(|(text, code)| (text.clone().into_bytes(), *code))
-                    .collect(),
+                field.codes.iter().map(|(text, code)| (text.clone().into_bytes(), *code)).collect(),
             ),
             "exchange" => Self::Exchange,
             "conditions" => Self::Conditions,
@@ -107,9 +103,8 @@ impl Reader {
             return Err(Error::Argument("one text field must be the timestamp".into()));
         }
         columns.constant_symbol.clone_from(&spec.symbol);
-        let mut order: Vec<usize> = (0..targets.len())
-            .filter(|&index| !matches!(targets[index], Target::Ignore))
-            .collect();
+        let mut order: Vec<usize> =
+            (0..targets.len()).filter(|&index| !matches!(targets[index], Target::Ignore)).collect();
         order.sort_by_key(|&index| !matches!(targets[index], Target::Date(_)));
         let reader = Self {
             targets,

@@ -21,6 +21,8 @@ pub use text::parse_text;
 
 use arrow_array::RecordBatch;
 
+use crate::reasons as fault;
+
 /// What one chunk gave.
 #[derive(Debug)]
 pub struct Parsed {
@@ -32,17 +34,4 @@ pub struct Parsed {
     pub lines: u64,
     /// Rows left out by the format itself (Binance depth updates).
     pub skipped: u64,
-}
-
-/// Bits of `faults`; the numbers are those of the validation reasons.
-pub(crate) mod fault {
-    pub(crate) const SYMBOL_MISSING: u32 = 1;
-    pub(crate) const NOT_A_NUMBER: u32 = 1 << 5;
-    pub(crate) const INEXACT: u32 = 1 << 6;
-    pub(crate) const OUT_OF_RANGE: u32 = 1 << 7;
-    pub(crate) const TIMESTAMP_MISSING: u32 = 1 << 8;
-    pub(crate) const TIMESTAMP_OUT_OF_RANGE: u32 = 1 << 9;
-    pub(crate) const TICK_TYPE_UNKNOWN: u32 = 1 << 15;
-    pub(crate) const ROUNDED: u32 = 1 << 16;
-    pub(crate) const SUSPICIOUS: u32 = 1 << 17;
 }

@@ -11,13 +11,7 @@ pub(super) struct Marks<'a> {
 
 impl<'a> Marks<'a> {
     pub(super) fn new(bytes: &'a [u8], wanted: [u8; 3]) -> Self {
-        Self {
-            bytes,
-            wanted,
-            base: 0,
-            next_block: 0,
-            mask: 0,
-        }
+        Self { bytes, wanted, base: 0, next_block: 0, mask: 0 }
     }
 
     /// The next position, without passing it.

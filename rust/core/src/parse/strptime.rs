@@ -4,9 +4,8 @@ use super::time::{Civil, NS_PER_SECOND, days_from_civil, digits, fraction};
 use super::zone::fixed_offset;
 use crate::error::{Error, Result};
 
-const MONTHS: [&[u8; 3]; 12] = [
-    b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec",
-];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
 
 #[derive(Debug, Clone, Copy)]
 enum Item {
@@ -132,11 +131,7 @@ impl Pattern {
             return None;
         }
         let days = if self.has_date { Some(days_from_civil(year, month, day)?) } else { None };
-        Some(Civil {
-            days,
-            ns_of_day: (hour * 3600 + minute * 60 + second) * NS_PER_SECOND + ns,
-            offset_s,
-        })
+        Some(Civil { days, ns_of_day: (hour * 3600 + minute * 60 + second) * NS_PER_SECOND + ns, offset_s })
     }
 }
 
@@ -152,11 +147,7 @@ mod tests {
 
     #[test]
     fn patterns() {
-        let expected = Some(Civil {
-            days: Some(18_262),
-            ns_of_day: 61_200_065_000_000,
-            offset_s: None,
-        });
+        let expected = Some(Civil { days: Some(18_262), ns_of_day: 61_200_065_000_000, offset_s: None });
         for (pattern, text) in [
             ("%Y%m%d %H%M%S%3f", "20200101 170000065"),
             ("%Y%m%d %H%M%S%f", "20200101 170000065"),

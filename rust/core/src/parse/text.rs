@@ -28,12 +28,7 @@ pub fn parse_text(chunk: &[u8], spec: &TextSpec, last: bool, first_line: u64) ->
     let separator = one_byte("separator", spec.separator)?;
     let quote = spec.quote.map(|quote| one_byte("quote", quote)).transpose()?;
     let end = if last { chunk.len() } else { memrchr(b'\n', chunk).map_or(0, |at| at + 1) };
-    let text = Text {
-        bytes: &chunk[..end],
-        first_line,
-        separator,
-        quote,
-    };
+    let text = Text { bytes: &chunk[..end], first_line, separator, quote };
     text.check_bytes()?;
     let (mut reader, mut columns) = Reader::compile(spec, end / 32)?;
     let mut marks = Marks::new(text.bytes, [separator, b'\n', quote.unwrap_or(b'\n')]);
@@ -89,11 +84,18 @@ impl<'a> Text<'a> {
 
     fn check_bytes(&self) -> Result<()> {
         if let Some(at) = memchr(0, self.bytes) {
-            return Err(self.error(at, self.column_at(at), "a NUL byte; is this text, and is encoding= right?"));
+            return Err(self.error(
+                at,
+                self.column_at(at),
+                "a NUL byte; is this text, and is encoding= right?",
+            ));
         }
         if let Err(error) = std::str::from_utf8(self.bytes) {
             let at = error.valid_up_to();
-            let message = format!("byte 0x{:02x} is not UTF-8; name the text's encoding with encoding=", self.bytes[at]);
+            let message = format!(
+                "byte 0x{:02x} is not UTF-8; name the text's encoding with encoding=",
+                self.bytes[at]
+            );
             return Err(self.error(at, self.column_at(at), message));
         }
         Ok(())
@@ -119,7 +121,11 @@ impl<'a> Text<'a> {
             let mut after = cell_end;
             if quoted {
                 if cell_end != at {
-                    return Err(self.error(at, count + 1, "a quote inside a field that does not begin with one"));
+                    return Err(self.error(
+                        at,
+                        count + 1,
+                        "a quote inside a field that does not begin with one",
+                    ));
                 }
                 let Some(closed) = self.close_quote(at, marks, last, count, reader)? else { return Ok(None) };
                 cell_start = at + 1;
@@ -138,10 +144,7 @@ impl<'a> Text<'a> {
                 }
             }
             if let Some(cell) = cells.get_mut(count) {
-                *cell = Cell {
-                    text: &bytes[cell_start..cell_end],
-                    doubled,
-                };
+                *cell = Cell { text: &bytes[cell_start..cell_end], doubled };
             }
             count += 1;
             if row_ends {
@@ -192,7 +195,9 @@ impl<'a> Text<'a> {
                 return Ok(None);
             }
             let mut after = at + 1;
-            if self.bytes.get(after) == Some(&b'\r') && matches!(self.bytes.get(after + 1), None | Some(b'\n')) {
+            if self.bytes.get(after) == Some(&b'\r')
+                && matches!(self.bytes.get(after + 1), None | Some(b'\n'))
+            {
                 after += 1;
             }
             if after >= self.bytes.len() {
@@ -202,7 +207,11 @@ impl<'a> Text<'a> {
                 next = marks.next();
                 return Ok(Some((at, next.unwrap_or(after), doubled)));
             }
-            return Err(self.error(open, count + 1, "a quote opens here and is followed by text after its end"));
+            return Err(self.error(
+                open,
+                count + 1,
+                "a quote opens here and is followed by text after its end",
+            ));
         }
         if last || self.bytes.len() - open > MAX_ROW_BYTES {
             return Err(self.unclosed(open, count));

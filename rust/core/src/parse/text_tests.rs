@@ -11,10 +11,7 @@ fn spec(targets: &[&str]) -> TextSpec {
         quote: Some('"'),
         fields: targets
             .iter()
-            .map(|target| FieldSpec {
-                target: (*target).into(),
-                ..FieldSpec::default()
-            })
+            .map(|target| FieldSpec { target: (*target).into(), ..FieldSpec::default() })
             .collect(),
         symbol: None,
         zone: None,
@@ -58,7 +55,9 @@ fn rows_with_every_kind_of_line_end() {
 
 #[test]
 fn quoted_fields_hold_separators_quotes_and_lines() {
-    let parsed = parse("\"A,\"\"x\"\"\",2020-01-01T00:00:00,\"1\",\"two\nlines\"\nB,2020-01-01T00:00:00,2,\n").unwrap();
+    let parsed =
+        parse("\"A,\"\"x\"\"\",2020-01-01T00:00:00,\"1\",\"two\nlines\"\nB,2020-01-01T00:00:00,2,\n")
+            .unwrap();
     let symbols = parsed.batch.column_by_name("symbol").unwrap();
     let symbols = symbols.as_dictionary::<Int32Type>();
     assert_eq!(symbols.values().as_string::<i32>().value(0), "A,\"x\"");
@@ -68,7 +67,8 @@ fn quoted_fields_hold_separators_quotes_and_lines() {
 
 #[test]
 fn every_cut_gives_the_same_rows() {
-    let text = "A,2020-01-01T00:00:00,1,\r\n\"B\",2020-01-01T00:00:00,2,\"a\nb\"\n\nC,2020-01-01T00:00:00,3,\"\"";
+    let text =
+        "A,2020-01-01T00:00:00,1,\r\n\"B\",2020-01-01T00:00:00,2,\"a\nb\"\n\nC,2020-01-01T00:00:00,3,\"\"";
     for cut in 0..=text.len() {
         let first = parse_text(&text.as_bytes()[..cut], &spec(&TICKS), false, 1).unwrap();
         let rest = parse_text(&text.as_bytes()[first.consumed..], &spec(&TICKS), true, 1).unwrap();

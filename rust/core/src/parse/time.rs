@@ -65,12 +65,7 @@ impl Clock {
             None | Some("UTC" | "Etc/UTC" | "Z" | "+00:00") => None,
             Some(name) => Some(Zone::named(name)?),
         };
-        Ok(Self {
-            zone,
-            date,
-            minute: [0; 16],
-            minute_ns: 0,
-        })
+        Ok(Self { zone, date, minute: [0; 16], minute_ns: 0 })
     }
 
     /// Set the day of the times that follow, for rows that hold it in a field of its own.
@@ -132,9 +127,7 @@ impl Clock {
             };
         }
         let offset = fixed_offset(rest.trim_ascii()).ok_or(fault::TIMESTAMP_MISSING)?;
-        local
-            .checked_sub(i64::from(offset) * NS_PER_SECOND)
-            .ok_or(fault::TIMESTAMP_OUT_OF_RANGE)
+        local.checked_sub(i64::from(offset) * NS_PER_SECOND).ok_or(fault::TIMESTAMP_OUT_OF_RANGE)
     }
 
     /// Shorter and stranger spellings: date only, no seconds, spaces around, years that do not fit.

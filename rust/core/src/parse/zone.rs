@@ -29,12 +29,7 @@ impl Zone {
                 "timezone {name:?} is not known; give an IANA name such as \"America/New_York\" or an offset such as \"-05:00\""
             ))
         })?;
-        Ok(Self {
-            zone,
-            start: 1,
-            end: 0,
-            offset: 0,
-        })
+        Ok(Self { zone, start: 1, end: 0, offset: 0 })
     }
 
     /// The instant of a local time, both in ns since 1970-01-01T00:00.

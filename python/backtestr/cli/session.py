@@ -1,0 +1,36 @@
+"""The store a command works on, and the options that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from backtestr.store import Store
+
+StorePath = Annotated[
+    Path,
+    typer.Option("--store", "-s", envvar="BACKTESTR_STORE", help="Folder of the store.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Start = Annotated[str | None, typer.Option(help="First instant, ISO 8601; without a zone it is UTC.")]
+End = Annotated[str | None, typer.Option(help="First instant after the range, ISO 8601.")]
+Limit = Annotated[int | None, typer.Option(min=0, help="Most rows to print, 0 for all; tables print 50 by default.")]
+Format = Annotated[str | None, typer.Option("--format", "-f", help="table, csv, json or parquet.", show_default=False)]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="File to write instead of the terminal; its suffix says the format."),
+]
+
+
+@contextmanager
+def opened(path: Path, *, read_only: bool) -> Iterator[Store]:
+    """Open the store for one command."""
+    import backtestr
+
+    with backtestr.open(path, read_only=read_only) as store:
+        yield store

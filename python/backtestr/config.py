@@ -1,0 +1,248 @@
+"""Settings: keyword, then environment, then file, then a default from the machine; each remembers its origin."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from backtestr import machine
+from backtestr.errors import ConfigError, TimeframeError
+from backtestr.models.timeframe import Timeframe
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_FILES = ("backtestr.toml", "pyproject.toml")
+_ENVIRONMENT = "BACKTESTR_"
+_DEFAULT = "default"
+_MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a store may use, and how it writes. Load them with `Settings.load`.
+
+    A value is taken from the first of: a keyword; the environment variable ``BACKTESTR_<NAME>``; the table
+    ``[tool.backtestr]`` of a ``pyproject.toml`` or the top level of a ``backtestr.toml``; the default. The file is
+    looked for in the working directory and upwards, and the first folder that has one, or a ``.git``, is the last
+    one looked at; ``backtestr.toml`` goes before ``pyproject.toml``. Sizes are bytes, or text such as ``64MiB``
+    (binary) or ``64MB`` (decimal).
+
+    Args:
+        memory_limit: memory DuckDB may use, in bytes; by default half of what the process may use.
+        threads: threads DuckDB may use; by default the processors the process may use.
+        temp_dir: folder for DuckDB's spilled data; None for the store's own ``tmp``.
+        materialized_timeframes: timeframes whose bars are stored, finest first.
+        max_rejected: largest share of rows that may be rejected before a load aborts, from 0 to 1.
+        ingest_batch_bytes: text parsed at a time, in bytes.
+        sort_memory_bytes: rows held before they are sorted and spilled, in bytes.
+        day_interval_bytes: Parquet bytes of a commit from which a day gets files of its own, in bytes.
+        max_file_bytes: size at which a data file is cut, in bytes.
+        zstd_level: compression level of data files, 1 to 22.
+        verify: ``always`` checks the digests of files before they are read; ``never`` trusts them.
+        network_fs: ``refuse`` or ``allow`` stores on network file systems, whose locks and syncs cannot be trusted.
+        origins: where each value came from.
+
+    Example:
+        >>> settings = Settings.load(zstd_level=5, max_file_bytes="32MiB")
+        >>> settings.zstd_level, settings.max_file_bytes, settings.origins["zstd_level"]
+        (5, 33554432, 'keyword')
+    """
+
+    memory_limit: int
+    threads: int
+    temp_dir: Path | None
+    materialized_timeframes: tuple[str, ...]
+    max_rejected: float
+    ingest_batch_bytes: int
+    sort_memory_bytes: int
+    day_interval_bytes: int
+    max_file_bytes: int
+    zstd_level: int
+    verify: str
+    network_fs: str
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        directory: str | os.PathLike[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        **overrides: Any,
+    ) -> Settings:
+        """Settle every value.
+
+        Args:
+            directory: where the search for a file begins; None for the working directory.
+            environment: variables to read; None for the process's.
+            **overrides: settings by name; None leaves a setting to the next origin.
+
+        Returns:
+            The settings, each with its origin.
+
+        Raises:
+            ConfigError: a name is no setting, or a value is not taken; the message names the origin.
+
+        Example:
+            >>> Settings.load(environment={"BACKTESTR_THREADS": "2"}).origins["threads"]
+            'BACKTESTR_THREADS'
+        """
+        variables = os.environ if environment is None else environment
+        path, table = _find_file(Path.cwd() if directory is None else Path(directory))
+        layers = [
+            _Layer(dict(overrides), lambda name: "keyword"),
+            _Layer(_from_environment(variables), lambda name: _ENVIRONMENT + name.upper()),
+            _Layer(table, lambda name: str(path)),
+        ]
+        for layer in layers:
+            for name in layer.values:
+                if name not in _SETTINGS:
+                    raise ConfigError(f"{layer.origin(name)}: no such setting as {name!r}; take from {_known()}")
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for name, (default, read) in _SETTINGS.items():
+            layer = next((layer for layer in layers if layer.values.get(name) is not None), None)
+            raw = default() if layer is None else layer.values[name]
+            origins[name] = _DEFAULT if layer is None else layer.origin(name)
+            try:
+                values[name] = read(raw)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"{origins[name]}: {name} = {raw!r}: {error}") from error
+        return cls(**values, origins=MappingProxyType(origins))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values by name, without their origins; paths as text.
+
+        Example:
+            >>> Settings.load(threads=3).to_dict()["threads"]
+            3
+        """
+        out = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "origins"}
+        return out | {
+            "materialized_timeframes": list(self.materialized_timeframes),
+            "temp_dir": None if self.temp_dir is None else str(self.temp_dir),
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = [getattr(self, item.name) for item in fields(self) if item.name != "origins"]
+        return type(self), (*values, dict(self.origins))
+
+
+class _Layer(NamedTuple):
+    values: Mapping[str, Any]
+    origin: Callable[[str], str]
+
+
+def _known() -> str:
+    return ", ".join(_SETTINGS)
+
+
+def _from_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(_ENVIRONMENT).lower(): value
+        for name, value in variables.items()
+        if name.startswith(_ENVIRONMENT) and value
+    }
+
+
+def _find_file(directory: Path) -> tuple[Path | None, dict[str, Any]]:
+    for folder in (directory.absolute(), *directory.absolute().parents):
+        for name in _FILES:
+            path = folder / name
+            if not path.is_file():
+                continue
+            try:
+                table = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+            return path, table.get("tool", {}).get("backtestr", {}) if name == _FILES[1] else table
+        if (folder / ".git").exists():
+            break
+    return None, {}
+
+
+def _size(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        count = value
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())) is not None:
+        number, unit = match.group(1), (match.group(2) or "B").upper()
+        base = 1024 if "I" in unit else 1000
+        count = int(float(number) * base ** _POWERS[unit[:-2] if "I" in unit else unit[:-1]])
+    else:
+        raise ValueError("write a number of bytes, or text such as 64MiB")
+    if count < 1:
+        raise ValueError("must be at least one byte")
+    return count
+
+
+def _whole(least: int, most: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, str) and value.strip().isdigit():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"write a whole number from {least} to {most}")
+        return value
+
+    return read
+
+
+def _share(value: object) -> float:
+    try:
+        share = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else -1.0
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError("write a share from 0 to 1")
+    return share
+
+
+def _choice(*choices: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if value not in choices:
+            raise ValueError(f"write one of {', '.join(choices)}")
+        return str(value)
+
+    return read
+
+
+def _timeframes(value: object) -> tuple[str, ...]:
+    words = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, (str, Timeframe)) for word in words):
+        raise ValueError("write timeframes such as '1m 5m 1d'")
+    try:
+        parsed = {Timeframe.parse(word) for word in words}
+    except TimeframeError as error:
+        raise ValueError(str(error)) from error
+    if not parsed:
+        raise ValueError("at least one timeframe must be stored")
+    return tuple(str(timeframe) for timeframe in sorted(parsed))
+
+
+def _folder(value: object) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError("write a path")
+    return Path(value).expanduser()
+
+
+_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "memory_limit": (lambda: machine.memory_bytes() // 2, _size),
+    "threads": (machine.processors, _whole(1, 1024)),
+    "temp_dir": (lambda: None, _folder),
+    "materialized_timeframes": (lambda: "1m 5m 15m 30m 1h 4h 1d", _timeframes),
+    "max_rejected": (lambda: 0.10, _share),
+    "ingest_batch_bytes": (lambda: 16 * _MIB, _size),
+    "sort_memory_bytes": (lambda: 512 * _MIB, _size),
+    "day_interval_bytes": (lambda: 8 * _MIB, _size),
+    "max_file_bytes": (lambda: 64 * _MIB, _size),
+    "zstd_level": (lambda: 3, _whole(1, 22)),
+    "verify": (lambda: "always", _choice("always", "never")),
+    "network_fs": (lambda: "refuse", _choice("refuse", "allow")),
+}

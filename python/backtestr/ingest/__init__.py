@@ -1,0 +1,1 @@
+"""Rows into the store: validated, merged, committed with their bars."""

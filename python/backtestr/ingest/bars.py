@@ -1,0 +1,88 @@
+"""Bars of a commit: from rows as they stream by, or rebuilt from what the store will hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backtestr._native import BarAggregator
+from backtestr.models import BarSpec, Timeframe
+from backtestr.schema import BARS
+from backtestr.storage.read import Reader
+from backtestr.storage.snapshot import Version
+
+_STORED = [name for name in BARS.names if name != "vwap"]
+_CHUNK_NS = 31 * 86_400_000_000_000
+
+
+class BarBuilder:
+    """Aggregates sorted rows to bars of every materialised timeframe, each symbol by its own price bases."""
+
+    def __init__(self, timeframes: Sequence[str], spec: BarSpec) -> None:
+        self._timeframes = list(timeframes)
+        self._spec = spec
+        self._aggregators: dict[str, BarAggregator] = {}
+        self._bars: list[pa.Table] = []
+
+    def feed(self, rows: pa.Table, bases: Mapping[str, Iterable[str]]) -> None:
+        """Take rows in; a symbol that ``bases`` does not name is left out."""
+        symbols: dict[str, list[str]] = {}
+        for symbol, names in bases.items():
+            for basis in names:
+                symbols.setdefault(basis, []).append(symbol)
+        for basis, wanted in symbols.items():
+            mine = rows
+            if len(bases) > 1 or set(_names(rows)) - set(wanted):
+                mine = _only(rows, wanted)
+            if mine.num_rows:
+                self._bars.append(self._aggregator(basis).update(mine).select(_STORED))
+
+    def finish(self) -> pa.Table:
+        """All bars, the running ones included; columns of the canonical schema without vwap."""
+        parts = [BARS.empty_table().select(_STORED), *self._bars]
+        parts += [aggregator.finish().select(_STORED) for aggregator in self._aggregators.values()]
+        self._aggregators, self._bars = {}, []
+        return pa.concat_tables(parts)
+
+    def _aggregator(self, basis: str) -> BarAggregator:
+        if basis not in self._aggregators:
+            self._aggregators[basis] = BarAggregator(self._timeframes, price=basis, bar_spec=self._spec)
+        return self._aggregators[basis]
+
+
+def _names(rows: pa.Table) -> list[str]:
+    return pc.unique(rows["symbol"]).cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+
+
+def _only(rows: pa.Table, symbols: list[str]) -> pa.Table:
+    present = _names(rows)
+    wanted = set(symbols)
+    if all(name in wanted for name in present):
+        return rows
+    return rows.filter(pc.is_in(rows["symbol"], pa.array(symbols, pa.string())))
+
+
+def rebuild_window(
+    reader: Reader,
+    version: Version,
+    symbol: str,
+    bases: Iterable[str],
+    window: tuple[int, int],
+    builder: BarBuilder,
+) -> None:
+    """Feed the builder all ticks of a symbol in a window, a month at a time."""
+    spans = version.spans(symbol, *window)
+    if not spans:
+        return
+    start, stop = min(span.min_ns for span in spans), max(span.max_ns for span in spans) + 1
+    for low in range(max(window[0], start), min(window[1], stop), _CHUNK_NS):
+        rows = reader.ticks(version, [symbol], low, min(low + _CHUNK_NS, window[1]))
+        builder.feed(rows, {symbol: bases})
+
+
+def coarsest(timeframes: Iterable[str]) -> int:
+    """Length in ns of the shortest window that holds whole bars of every timeframe."""
+    return math.lcm(*(Timeframe.parse(text).ns for text in timeframes))

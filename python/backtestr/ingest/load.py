@@ -1,0 +1,337 @@
+"""A source's rows into the store: validated, merged, written with their bars, one commit."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from backtestr._native import TickValidator
+from backtestr.errors import ArgumentError, FeedConflictError, TooManyRejectedError
+from backtestr.ingest.change import Change, Touched, commit_change, complete, touch
+from backtestr.ingest.dedup import Merge, Removed
+from backtestr.ingest.quarantine import QuarantineWriter
+from backtestr.ingest.spool import Spool
+from backtestr.models import IngestReport, ValidationRules
+from backtestr.models.rules import DEFAULT_REJECT
+from backtestr.sources import OpenedSource, TickBatch
+from backtestr.storage import Storage
+from backtestr.storage.layout import TICKS, intervals
+from backtestr.storage.snapshot import Version
+from backtestr.storage.write import write_file
+
+Progress = Callable[[int, int | None, str], object]
+_PREFETCHED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a source is taken in; see `backtestr.Store.ingest`."""
+
+    mode: str
+    start: int | None
+    end: int | None
+    rules: ValidationRules | None
+    max_rejected: float
+    allow_mixed: bool
+    dry_run: bool
+    progress: Progress | None
+
+
+def load(storage: Storage, source: OpenedSource, options: LoadOptions) -> IngestReport:
+    """Take a source's rows in as one commit; on any error the store is as it was.
+
+    Raises:
+        SourceStructureError: the source's structure is broken.
+        TooManyRejectedError: more rows were rejected than allowed.
+        FeedConflictError: a symbol belongs to another feed.
+        SequenceConflictError: a key arrived with other values.
+    """
+    began = time.perf_counter()
+    base = storage.journal.begin()
+    spool = Spool(storage.layout.tmp, storage.settings.sort_memory_bytes)
+    try:
+        intake = _Intake(storage, base, source, options, spool)
+        intake.read()
+        return intake.commit(began)
+    finally:
+        spool.close()
+        source.batches.close()
+
+
+class _Intake:
+    """The state of one load."""
+
+    def __init__(
+        self, storage: Storage, base: Version, source: OpenedSource, options: LoadOptions, spool: Spool
+    ) -> None:
+        self._storage, self._base, self._source, self._options, self._spool = (
+            storage,
+            base,
+            source,
+            options,
+            spool,
+        )
+        self._exchanges = _Codes({str(row["code"]): int(str(row["id"])) for row in base.rows_of("exchanges")})
+        feeds = {str(row["name"]): int(str(row["id"])) for row in base.rows_of("feeds")}
+        self._new_feed = source.feed not in feeds
+        self._feed_id = feeds.get(source.feed, len(feeds) + 1)
+        self._quarantine = QuarantineWriter(source.name)
+        self._reasons: Counter[str] = Counter()
+        self._touched: dict[str, Touched] = {}
+        self._rows_in = self._rejected = 0
+
+    def read(self) -> None:
+        """Validate every batch and spool what is accepted."""
+        rules = self._options.rules or ValidationRules()
+        now = time.time_ns() if rules.now_ns is None else rules.now_ns
+        validator = TickValidator(rules=dataclasses.replace(rules, now_ns=now))
+        with contextlib.closing(_prefetch(self._source.batches)) as batches:
+            for batch in batches:
+                self._take_in(batch, validator)
+        if self._rejected > self._options.max_rejected * self._rows_in:
+            raise TooManyRejectedError(
+                f"{self._source.name}: {self._rejected} of {self._rows_in} rows were rejected "
+                f"({_most(self._reasons)}); raise max_rejected= or change rules= if that is right. Nothing was loaded"
+            )
+
+    def _take_in(self, batch: TickBatch, validator: TickValidator) -> None:
+        first = self._rows_in
+        rows = self._prepare(batch, first)
+        accepted, rejected, counts = validator.validate(rows)
+        self._rows_in += rows.num_rows
+        self._rejected += rejected.num_rows
+        self._reasons.update(counts)
+        self._quarantine.add(rejected, batch.member, first, batch.locate)
+        self._spool.add(accepted, touch(self._touched, accepted))
+        if self._options.progress:
+            self._options.progress(self._rows_in, None, f"reading {batch.member}")
+
+    def commit(self, began: float) -> IngestReport:
+        """Merge with what is stored, write, commit and report."""
+        self._check_feeds()
+        merge = Merge(self._storage.reader, self._base, self._feed_id, self._source.row_unique_sequence)
+        removed = merge.removed
+        replaced = 0
+        if self._options.mode == "replace":
+            replaced = self._take_out(removed)
+        version, bytes_on_disk, files = self._base, 0, 0
+        seen = self._rows_in - self._rejected
+        span = self._span()
+        symbols = sorted(self._touched)
+        if self._options.dry_run:
+            for _, chunks in self._additions(merge):
+                for _ in chunks:
+                    pass
+        elif self._rows_in:
+            extra = self._quarantine.write(self._storage)
+            change = Change("ingest", self._touched, removed, self._new_rows(), extra, self._note())
+            version, written = commit_change(self._storage, self._base, change, self._additions(merge))
+            bytes_on_disk, files = written.bytes, written.files.num_rows
+        seconds = time.perf_counter() - began
+        rejecting = {name: count for name, count in self._reasons.items() if name in self._rejecting()}
+        return IngestReport(
+            source=self._source.described,
+            feed=self._source.feed,
+            rows_in=self._rows_in,
+            accepted=seen - merge.duplicates,
+            rejected=self._rejected,
+            duplicate=merge.duplicates,
+            replaced=replaced,
+            reasons=rejecting,
+            flags={name: count for name, count in self._reasons.items() if name not in rejecting},
+            symbols=tuple(symbols),
+            first=span[0],
+            last=span[1],
+            bytes_on_disk=bytes_on_disk,
+            files=files,
+            seconds=seconds,
+            lsn=version.lsn,
+            dry_run=self._options.dry_run,
+        )
+
+    def _prepare(self, batch: TickBatch, first: int) -> pa.RecordBatch:
+        """The batch with ordinals where the vendor numbers no rows, and exchange codes as ids."""
+        rows = batch.columns
+        names, columns = list(rows.schema.names), list(rows.columns)
+        if "sequence" not in names:
+            names.append("sequence")
+            columns.append(pa.array(np.arange(first, first + rows.num_rows)))
+        if "exchange" in names:
+            position = names.index("exchange")
+            names[position] = "exchange_id"
+            columns[position] = self._exchanges.ids(columns[position])
+        return pa.RecordBatch.from_arrays(columns, names=names)
+
+    def _additions(self, merge: Merge) -> Iterator[tuple[str, Iterator[pa.Table]]]:
+        """New rows by interval. What each symbol gains is known only when a chunk was merged, so it is noted here."""
+        if not self._spool.rows:
+            return
+        per_row = self._bytes_per_row()
+        day_bytes = self._storage.settings.day_interval_bytes
+
+        def name(days: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> dict[int, str]:
+            return intervals(days, counts, per_row, day_bytes)
+
+        done = 0
+        for interval, chunks in self._spool.by_interval(name):
+
+            def merged(chunks: Iterator[pa.Table] = chunks, interval: str = interval) -> Iterator[pa.Table]:
+                nonlocal done
+                for chunk in chunks:
+                    rows = complete(chunk, self._feed_id)
+                    fresh = merge.filter(rows) if self._options.mode == "merge" else rows
+                    done += chunk.num_rows
+                    if self._options.progress:
+                        self._options.progress(done, self._spool.rows, f"writing {interval}")
+                    if fresh.num_rows:
+                        yield fresh
+
+            yield interval, merged()
+
+    def _bytes_per_row(self) -> float:
+        sample = complete(self._spool.sample(), self._feed_id)
+        if self._spool.rows * _MOST_BYTES_PER_ROW < self._storage.settings.day_interval_bytes:
+            return _MOST_BYTES_PER_ROW
+        written = write_file(
+            self._storage.layout, TICKS, "sample", sample, zstd_level=self._storage.settings.zstd_level
+        )
+        path = self._storage.layout.root / written.files["path"][0].as_py()
+        path.unlink()
+        path.parent.rmdir()
+        return written.bytes / sample.num_rows
+
+    def _check_feeds(self) -> None:
+        owners: dict[str, set[int]] = {}
+        for row in self._base.rows_of("symbol_feeds"):
+            owners.setdefault(str(row["symbol"]), set()).add(int(str(row["feed_id"])))
+        names = {int(str(row["id"])): str(row["name"]) for row in self._base.rows_of("feeds")}
+        for symbol in self._touched:
+            others = owners.get(symbol, set()) - {self._feed_id}
+            if others and self._feed_id not in owners[symbol] and not self._options.allow_mixed:
+                raise FeedConflictError(
+                    f"{symbol!r} comes from feed {names[min(others)]!r}, this source is feed {self._source.feed!r}; "
+                    "give the rows another name with symbol=, name the same feed with feed=, or pass allow_mixed=True"
+                )
+
+    def _new_rows(self) -> dict[str, pa.Table]:
+        owned = {(row["symbol"], row["feed_id"]) for row in self._base.rows_of("symbol_feeds")}
+        new = [symbol for symbol in self._touched if (symbol, self._feed_id) not in owned]
+        rows: dict[str, pa.Table] = {}
+        if self._new_feed:
+            rows["feeds"] = pa.table(
+                {
+                    "id": pa.array([self._feed_id], pa.uint16()),
+                    "name": [self._source.feed],
+                    "row_unique_sequence": [self._source.row_unique_sequence],
+                }
+            )
+        if new:
+            ids = pa.array([self._feed_id] * len(new), pa.uint16())
+            rows["symbol_feeds"] = pa.table({"symbol": new, "feed_id": ids})
+        if self._exchanges.new:
+            codes = list(self._exchanges.new)
+            ids = pa.array([self._exchanges.new[code] for code in codes], pa.uint16())
+            rows["exchanges"] = pa.table({"id": ids, "code": codes})
+        return rows
+
+    def _take_out(self, removed: Removed) -> int:
+        """Everything that ``mode="replace"`` replaces; returns the rows taken out."""
+        rows = 0
+        for symbol, touched in list(self._touched.items()):
+            low = touched.low if self._options.start is None else self._options.start
+            high = touched.high + 1 if self._options.end is None else self._options.end
+            located = self._storage.reader.located(self._base, symbol, low, high)
+            if located.rows.num_rows:
+                removed.add(located, np.arange(located.rows.num_rows))
+                touch(self._touched, located.rows, -1)
+                rows += located.rows.num_rows
+        return rows
+
+    def _span(self) -> tuple[int | None, int | None]:
+        lows = [touched.low for touched in self._touched.values()]
+        highs = [touched.high for touched in self._touched.values()]
+        return min(lows, default=None), max(highs, default=None)
+
+    def _note(self) -> dict[str, object]:
+        return {"source": self._source.described, "feed": self._source.feed, "rows_in": self._rows_in}
+
+    def _rejecting(self) -> frozenset[str]:
+        rules = self._options.rules
+        return DEFAULT_REJECT if rules is None or rules.reject is None else rules.reject
+
+
+_MOST_BYTES_PER_ROW = 64.0
+
+
+def _most(reasons: Counter[str]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in reasons.most_common(3))
+
+
+class _Codes:
+    """Small ids for codes, new ones given in order of sight."""
+
+    def __init__(self, known: dict[str, int]) -> None:
+        self._known = known
+        self.new: dict[str, int] = {}
+
+    def ids(self, column: pa.Array) -> pa.Array:
+        """The id of each code; null stays null.
+
+        Raises:
+            ArgumentError: more codes than ids.
+        """
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        table = []
+        for code in column.dictionary.to_pylist():
+            if code not in self._known:
+                self._known[code] = self.new[code] = len(self._known) + 1
+            table.append(self._known[code])
+        if len(self._known) > np.iinfo(np.uint16).max:
+            raise ArgumentError("more than 65,535 exchange codes; map the exchange column with columns=")
+        return pa.array(table, pa.uint16()).take(column.indices)
+
+
+def _prefetch(batches: Iterator[TickBatch]) -> Generator[TickBatch]:
+    """Read ahead on a thread of its own: parsing overlaps with validation."""
+    ready: queue.Queue[TickBatch | BaseException | None] = queue.Queue(_PREFETCHED)
+    stopped = threading.Event()
+
+    def put(item: TickBatch | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def read() -> None:
+        try:
+            for batch in batches:
+                if not put(batch):
+                    return
+            put(None)
+        except BaseException as error:  # raised again where the batches are used
+            put(error)
+
+    thread = threading.Thread(target=read, name="backtestr-read", daemon=True)
+    thread.start()
+    try:
+        for item in iter(ready.get, None):
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,68 @@
+"""Rejected rows, kept with the reason, the source's line and its raw text."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backtestr._native import REASONS, sync_file, sync_folder
+from backtestr.schema import QUARANTINE as SCHEMA
+from backtestr.storage import Storage
+from backtestr.storage.commit import INDEX
+from backtestr.storage.layout import QUARANTINE
+from backtestr.storage.write import Written, describe_file
+
+Locate = Callable[[Sequence[int]], list[tuple[int, str]]]
+
+
+class QuarantineWriter:
+    """Collects rejected rows of a load and writes them to one file."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._parts: list[pa.Table] = []
+
+    def add(self, rejected: pa.Table, member: str, first_row: int, locate: Locate) -> None:
+        """Take the rejected rows of a batch in; ``first_row`` is the number of the batch's first row in the load."""
+        if rejected.num_rows == 0:
+            return
+        rows = [row - first_row for row in rejected["row"].to_pylist()]
+        places = locate(rows)
+        masks = rejected["reasons"].to_pylist()
+        known = set(rejected.column_names)
+        self._parts.append(
+            pa.table(
+                {
+                    "source": pa.array([self._source] * len(rows), pa.string()),
+                    "member": pa.array([member] * len(rows), pa.string()),
+                    "line": pa.array([line for line, _ in places], pa.int64()),
+                    "reasons": pa.array([_names(mask) for mask in masks], pa.list_(pa.string())),
+                    "raw": pa.array([raw for _, raw in places], pa.string()),
+                    "symbol": rejected["symbol"].cast(pa.string())
+                    if "symbol" in known
+                    else pa.nulls(len(rows), pa.string()),
+                },
+                schema=SCHEMA,
+            )
+        )
+
+    def write(self, storage: Storage) -> Written | None:
+        """One durable file of the rows, to be committed with the load; None where there are none."""
+        if not self._parts:
+            return None
+        rows = pa.concat_tables(self._parts)
+        today = dt.datetime.now(dt.UTC).date().isoformat()
+        file_id, relative = storage.layout.new_file(QUARANTINE, today)
+        path = storage.layout.root / relative
+        pq.write_table(rows, path, compression="zstd", write_page_checksum=True, store_schema=False)
+        sync_file(path)
+        sync_folder(path.parent)
+        line = describe_file(storage.layout, file_id, QUARANTINE, today, relative, rows.num_rows)
+        return Written(line, INDEX.empty_table())
+
+
+def _names(mask: int) -> list[str]:
+    return [name for name, bit in REASONS.items() if mask & bit]

@@ -1,0 +1,67 @@
+"""What this process may use of the machine: memory and processors, inside containers too."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_FALLBACK_BYTES = 4 * 1024**3
+
+
+def memory_bytes(cgroups: Path = _CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes of memory this process may use: the machine's, or the tightest limit of its control groups.
+
+    Args:
+        cgroups: where control groups are mounted.
+        membership: file that names this process's group.
+
+    Example:
+        >>> memory_bytes() > 0
+        True
+    """
+    try:
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        physical = _FALLBACK_BYTES
+    limits = [int(text) for text in _group_values(cgroups, membership, "memory.max") if text.isdigit()]
+    old = _read(cgroups / "memory" / "memory.limit_in_bytes")
+    if old is not None and old.isdigit():
+        limits.append(int(old))
+    return min([physical, *(limit for limit in limits if limit > 0)])
+
+
+def processors(cgroups: Path = _CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Processors this process may use: its affinity, or the tightest quota of its control groups, rounded up.
+
+    Args:
+        cgroups: where control groups are mounted.
+        membership: file that names this process's group.
+
+    Example:
+        >>> processors() >= 1
+        True
+    """
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for text in _group_values(cgroups, membership, "cpu.max"):
+        quota, _, period = text.partition(" ")
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            count = min(count, math.ceil(int(quota) / int(period)))
+    return max(count, 1)
+
+
+def _group_values(cgroups: Path, membership: Path, name: str) -> list[str]:
+    """A setting's value in this process's group and every group around it."""
+    listing = _read(membership) or ""
+    own = next((line[3:] for line in listing.splitlines() if line.startswith("0::")), "/")
+    group = cgroups / own.lstrip("/")
+    folders = [folder for folder in (group, *group.parents) if folder == cgroups or cgroups in folder.parents]
+    return [text for folder in {*folders, cgroups} if (text := _read(folder / name)) is not None]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None

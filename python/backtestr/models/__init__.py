@@ -1,0 +1,21 @@
+"""Value objects: ticks, bars, timeframes, rules and reports."""
+
+from __future__ import annotations
+
+from backtestr.models.bar import Bar
+from backtestr.models.report import IngestReport, ReviseReport, StoreInfo
+from backtestr.models.rules import BarSpec, ValidationRules
+from backtestr.models.tick import Tick, TickType
+from backtestr.models.timeframe import Timeframe
+
+__all__ = [
+    "Bar",
+    "BarSpec",
+    "IngestReport",
+    "ReviseReport",
+    "StoreInfo",
+    "Tick",
+    "TickType",
+    "Timeframe",
+    "ValidationRules",
+]

@@ -1,0 +1,1 @@
+"""Backup, recovery and migration of a store."""

@@ -1,0 +1,1 @@
+"""Requests answered from one version of the store."""

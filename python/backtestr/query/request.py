@@ -1,0 +1,125 @@
+"""Requests for ticks and bars, answered from one version."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from backtestr._native import aggregate_bars, append_vwap
+from backtestr.errors import ArgumentError, SymbolNotFoundError
+from backtestr.models import Timeframe
+from backtestr.query.frame import Frame
+from backtestr.schema import BARS, TICKS
+from backtestr.storage import Storage
+from backtestr.storage.snapshot import Version
+
+BASES = ("trade", "bid", "ask", "mid")
+
+
+def read_ticks(
+    storage: Storage,
+    version: Version,
+    symbols: str | Iterable[str] | None,
+    start: int | None,
+    end: int | None,
+    columns: Sequence[str] | None,
+) -> Frame:
+    """Ticks of symbols in [start, end) ns, ordered by (symbol, timestamp_utc, sequence).
+
+    Raises:
+        SymbolNotFoundError: no such symbol.
+        ArgumentError: no such column.
+    """
+    check_columns(columns, TICKS)
+    table = storage.reader.ticks(version, known_symbols(version, symbols), start, end, columns)
+    return Frame(table.select(columns) if columns else table)
+
+
+def read_bars(
+    storage: Storage,
+    version: Version,
+    symbols: str | Iterable[str] | None,
+    timeframe: str,
+    start: int | None,
+    end: int | None,
+    price: str | None,
+) -> Frame:
+    """Bars of one timeframe with start in [start, end) ns: stored ones, else aggregated from ticks.
+
+    Raises:
+        SymbolNotFoundError: no such symbol.
+        TimeframeError: no such timeframe.
+        ArgumentError: no such price basis, or one must be named.
+    """
+    frame = Timeframe.parse(timeframe)
+    wanted: dict[str, list[str]] = {}
+    for symbol in known_symbols(version, symbols):
+        wanted.setdefault(_basis(version, symbol, price), []).append(symbol)
+    stored = {Timeframe.parse(text).ns for text in storage.settings.materialized_timeframes}
+    parts = [BARS.empty_table()]
+    for basis, names in wanted.items():
+        materialised = [name for name in names if frame.ns in stored and basis in version.bases.get(name, ())]
+        others = [name for name in names if name not in materialised]
+        parts.append(append_vwap(storage.reader.bars(version, materialised, str(frame), basis, start, end)).cast(BARS))
+        if others:
+            ticks = storage.reader.ticks(version, others, _ceil(start, frame.ns), _ceil(end, frame.ns))
+            parts.append(aggregate_bars(ticks, [str(frame)], price=basis, bar_spec=version.bar_spec))
+    table = pa.concat_tables(parts).unify_dictionaries()
+    if len(parts) > 2:
+        table = table.sort_by([("symbol", "ascending"), ("timestamp_utc", "ascending")])
+    return Frame(table)
+
+
+def known_symbols(version: Version, symbols: str | Iterable[str] | None) -> list[str]:
+    """The symbols asked for; all of them for None.
+
+    Raises:
+        SymbolNotFoundError: one is not in the store; the message has the nearest names.
+        ArgumentError: one is not text.
+    """
+    if symbols is None:
+        return list(version.symbols)
+    names = [symbols] if isinstance(symbols, str) else list(symbols)
+    for name in names:
+        if not isinstance(name, str):
+            raise ArgumentError(f"symbols are text, got {name!r}")
+        if name not in version.symbols:
+            near = difflib.get_close_matches(name, version.symbols, n=3, cutoff=0.5) or list(version.symbols)[:3]
+            hint = f"nearest are {', '.join(map(repr, near))}" if near else "the store holds no ticks yet"
+            raise SymbolNotFoundError(f"no symbol {name!r} in the store; {hint}")
+    return names
+
+
+def check_columns(columns: Sequence[str] | None, schema: pa.Schema) -> None:
+    """Refuse columns that are not there.
+
+    Raises:
+        ArgumentError: no such column.
+    """
+    unknown = [name for name in columns or () if name not in schema.names]
+    if unknown:
+        raise ArgumentError(f"no column {unknown[0]!r}; there are {', '.join(schema.names)}")
+
+
+def _basis(version: Version, symbol: str, price: str | None) -> str:
+    counts = version.symbols[symbol]
+    if price is None:
+        found = version.bases.get(symbol, ())
+        if len(found) == 1:
+            return found[0]
+        if counts["trades"]:
+            return "trade"
+        if counts["composites"]:
+            return "mid"
+        raise ArgumentError(f"{symbol!r} has one-sided quotes only: say price='bid' or price='ask'")
+    if price not in BASES:
+        raise ArgumentError(f"price={price!r}: choose one of {', '.join(BASES)}")
+    if price == "mid" and not counts["composites"] and counts["bids"] + counts["asks"]:
+        raise ArgumentError(f"{symbol!r} has one-sided quotes only, which have no mid: say price='bid' or price='ask'")
+    return price
+
+
+def _ceil(instant: int | None, step: int) -> int | None:
+    return None if instant is None else -(-instant // step) * step

@@ -1,0 +1,89 @@
+"""The log as versions: replay it, append to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from backtestr._native import LogWriter, read_log
+from backtestr.errors import StoreIOError, StorePoisonedError
+from backtestr.storage.commit import Commit
+from backtestr.storage.layout import Layout
+from backtestr.storage.lock import WriterLock
+from backtestr.storage.snapshot import Version
+
+
+class Journal:
+    """A store's current version and, once it writes, the writer's lock and log."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._lock: WriterLock | None = None
+        self._log: LogWriter | None = None
+        self._poison: str | None = None
+        self.mutex = threading.RLock()
+        self.version = Version()
+
+    def refresh(self) -> Version:
+        """Move forward to the last durable commit."""
+        with self.mutex:
+            for lsn, time_ns, payload in read_log(self._layout.log, self.version.lsn):
+                self.version = self.version.apply(lsn, time_ns, Commit.decode(payload))
+            return self.version
+
+    def create(self) -> Version:
+        """Start the log of a new store, or go on with one that was half made."""
+        self._layout.root.mkdir(parents=True, exist_ok=True)
+        self._lock = WriterLock(self._layout.lock)
+        self._layout.make()
+        if not any(self._layout.log.iterdir()):
+            LogWriter.create(self._layout.log)
+        return self.begin()
+
+    def begin(self) -> Version:
+        """Take the writer's lock if it is not held, and move to the last commit.
+
+        Raises:
+            StoreLockedError: another process writes.
+            StorePoisonedError: an earlier write failed.
+        """
+        with self.mutex:
+            if self._poison:
+                raise StorePoisonedError(f"an earlier write failed ({self._poison}); close the store and open it again")
+            if self._log is None:
+                self._lock = self._lock or WriterLock(self._layout.lock)
+                self._log = LogWriter.open(self._layout.log)
+                self._sweep()
+                self.refresh()
+            return self.version
+
+    def commit(self, commit: Commit) -> Version:
+        """Append one record; it is durable and visible when this returns.
+
+        Raises:
+            StorePoisonedError: the append failed; whether it is durable is known after reopening.
+        """
+        with self.mutex:
+            if self._log is None:
+                self.begin()
+            assert self._log is not None  # noqa: S101 - begin() sets it or raises
+            try:
+                lsn, time_ns = self._log.append(commit.encode(), time.time_ns())
+            except StoreIOError as error:
+                self._poison = str(error)
+                raise StorePoisonedError(f"committing: {error}; close the store and open it again") from error
+            self.version = self.version.apply(lsn, time_ns, commit)
+            return self.version
+
+    def close(self) -> None:
+        """Release the writer's lock."""
+        with self.mutex:
+            self._log = None
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+
+    def _sweep(self) -> None:
+        for stray in self._layout.tmp.iterdir():
+            if stray.is_file():
+                stray.unlink(missing_ok=True)

@@ -1,0 +1,42 @@
+"""The writer's lock: one process at a time, released by the system when it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from backtestr.errors import StoreLockedError
+
+
+class WriterLock:
+    """An exclusive lock on a store, held until `release`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise StoreLockedError(
+                f"store {path.parent} is being written by {_holder(path)}; close it there, or open with read_only=True"
+            ) from None
+        _note(path).write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+
+    def release(self) -> None:
+        """Let the next writer in."""
+        _note(self._path).unlink(missing_ok=True)
+        self._file.close()
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _holder(path: Path) -> str:
+    try:
+        return f"process {int(json.loads(_note(path).read_text(encoding='utf-8'))['pid'])}"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,167 @@
+"""Files → canonical rows: verified, widened, in order."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backtestr._native import crc32c, sort_ticks, widen
+from backtestr.errors import DataCorruptError
+from backtestr.schema import BARS as BAR_SCHEMA
+from backtestr.schema import TICKS as TICK_SCHEMA
+from backtestr.storage.layout import TICKS, Layout
+from backtestr.storage.snapshot import File, Span, Version
+from backtestr.storage.write import read_footer
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Rows with the place of each: its file, as a position in ``file_ids``, and its row in that file."""
+
+    rows: pa.Table
+    file_ids: list[str]
+    file: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+
+    @classmethod
+    def join(cls, parts: Sequence[Located]) -> Located:
+        """All parts as one."""
+        offsets = np.cumsum([0, *(len(part.file_ids) for part in parts)])
+        return cls(
+            pa.concat_tables([TICK_SCHEMA.empty_table(), *(part.rows for part in parts)]).unify_dictionaries(),
+            [file_id for part in parts for file_id in part.file_ids],
+            np.concatenate([np.zeros(0, np.int64), *(p.file + o for p, o in zip(parts, offsets, strict=False))]),
+            np.concatenate([np.zeros(0, np.int64), *(part.row for part in parts)]),
+        )
+
+
+_FOOTERS = 4_096
+_TEXT = ["symbol", "conditions", "timeframe", "price_basis"]
+_STORED_BARS = pa.schema([field for field in BAR_SCHEMA if field.name != "vwap"])
+
+
+class Reader:
+    """Reads a store's data files; keeps their footers. Safe to share between threads."""
+
+    def __init__(self, layout: Layout, *, verify: bool) -> None:
+        self._layout = layout
+        self._verify = verify
+        self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ticks(
+        self,
+        version: Version,
+        symbols: Iterable[str],
+        start: int | None = None,
+        end: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Ticks of symbols in [start, end) ns, ordered by (symbol, timestamp_utc, sequence)."""
+        wanted = pa.schema([field for field in TICK_SCHEMA if columns is None or field.name in columns])
+        needed = pa.schema([f for f in TICK_SCHEMA if f in wanted or f.name in {"timestamp_utc", "symbol"}])
+        parts = []
+        for symbol in sorted(set(symbols), key=str.encode):
+            spans = version.spans(symbol, start, end)
+            overlap = any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
+            schema = TICK_SCHEMA if overlap else needed
+            rows = [self._span(span, schema, start, end) for span in spans]
+            parts.extend([sort_ticks(pa.concat_tables(rows))] if overlap else rows)
+        table = pa.concat_tables([part.select(wanted.names) for part in parts] or [wanted.empty_table()])
+        return table.unify_dictionaries()
+
+    def located(self, version: Version, symbol: str, start: int | None = None, end: int | None = None) -> Located:
+        """Ticks of a symbol in [start, end) ns with the place of each, file by file."""
+        parts = []
+        for span in version.spans(symbol, start, end):
+            rows, first = self._window(span, TICK_SCHEMA, start, end)
+            place = np.arange(first, first + rows.num_rows)
+            parts.append(Located(rows, [span.file.file_id], np.zeros(rows.num_rows, np.int64), place))
+        return Located.join(parts)
+
+    def bars(
+        self,
+        version: Version,
+        symbols: Iterable[str],
+        timeframe: str,
+        basis: str,
+        start: int | None = None,
+        end: int | None = None,
+    ) -> pa.Table:
+        """Stored bars of one timeframe and basis with start in [start, end) ns, without vwap."""
+        parts = [_STORED_BARS.empty_table()]
+        for symbol in sorted(set(symbols), key=str.encode):
+            for span in version.spans(symbol, start, end, timeframe=timeframe, basis=basis):
+                parts.append(self._span(span, _STORED_BARS, start, end))
+        return pa.concat_tables(parts).unify_dictionaries()
+
+    def file(self, file: File) -> pa.Table:
+        """All rows of a file in canonical columns."""
+        schema = TICK_SCHEMA if file.table == TICKS else _STORED_BARS
+        with self._open(file) as parquet:
+            return widen(_decoded(parquet, file, list(range(parquet.num_row_groups)), schema), schema)
+
+    def _span(self, span: Span, schema: pa.Schema, start: int | None, end: int | None) -> pa.Table:
+        return self._window(span, schema, start, end)[0]
+
+    def _window(self, span: Span, schema: pa.Schema, start: int | None, end: int | None) -> tuple[pa.Table, int]:
+        """Rows of a span in [start, end), and the row of its file that they begin at."""
+        with self._open(span.file) as parquet:
+            groups = range(span.first_group, span.first_group + span.groups)
+            before = sum(parquet.metadata.row_group(group).num_rows for group in range(span.first_group))
+            stored = _decoded(parquet, span.file, list(groups), schema)
+        stored = stored.slice(span.first_row - before, span.rows)
+        if stored.num_rows != span.rows:
+            raise DataCorruptError(f"{span.file.path} has fewer rows than the log says; restore the file")
+        rows = widen(stored, schema)
+        if (start is None or start <= span.min_ns) and (end is None or span.max_ns < end):
+            return rows, span.first_row
+        # Bars are in order of time within a span too: a span has one timeframe and basis.
+        times = rows["timestamp_utc"].cast(pa.int64()).to_numpy()
+        first = 0 if start is None else int(np.searchsorted(times, start))
+        stop = len(times) if end is None else int(np.searchsorted(times, end))
+        return rows.slice(first, stop - first), span.first_row + first
+
+    def _open(self, file: File) -> pq.ParquetFile:
+        path = self._layout.root / file.path
+        with self._lock:
+            metadata = self._footers.get(file.file_id)
+        if metadata is None:
+            metadata = self._checked_footer(path, file)
+        return pq.ParquetFile(
+            path,
+            metadata=metadata,
+            read_dictionary=_TEXT,
+            page_checksum_verification=self._verify,
+            pre_buffer=False,
+        )
+
+    def _checked_footer(self, path: object, file: File) -> pq.FileMetaData:
+        try:
+            with open(path, "rb") as raw:  # type: ignore[call-overload]  # noqa: PTH123
+                if self._verify and crc32c(read_footer(raw)) != file.footer_crc32c:
+                    raise DataCorruptError(f"the footer of {path} does not match the log; restore the file")
+            metadata = pq.read_metadata(path)
+        except (OSError, pa.ArrowException) as error:
+            raise DataCorruptError(f"{path} cannot be read: {error}; restore the file") from error
+        with self._lock:
+            self._footers[file.file_id] = metadata
+            while len(self._footers) > _FOOTERS:
+                self._footers.popitem(last=False)
+        return metadata
+
+
+def _decoded(parquet: pq.ParquetFile, file: File, groups: list[int], schema: pa.Schema) -> pa.Table:
+    present = [name for name in schema.names if name in parquet.schema_arrow.names]
+    try:
+        return parquet.read_row_groups(groups, columns=present, use_threads=len(groups) > 1)
+    except (OSError, pa.ArrowException) as error:
+        raise DataCorruptError(f"{file.path} does not decode: {error}; restore the file") from error

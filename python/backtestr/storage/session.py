@@ -1,0 +1,174 @@
+"""DuckDB over a version: views that widen the files, and a session that can touch nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Mapping
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backtestr.config import Settings
+from backtestr.errors import DataCorruptError
+from backtestr.schema import FIELD_IDS
+from backtestr.storage.layout import BARS, TICKS, Layout
+from backtestr.storage.snapshot import File, Version
+
+SCHEMA = "financial_data"
+SMALL_TABLES = ("exchanges", "feeds", "symbol_feeds", "schema_migrations", "data_columns", "bar_specs")
+_LISTED = {"exchange_codes": ("exchanges", "code"), "feed_names": ("feeds", "name")}
+
+# `/` and `*` on decimals lose digits in DuckDB, so prices are averaged on unscaled integers.
+_VWAP = f"""
+create macro {SCHEMA}.unscaled_16(x) as
+    trunc(x)::hugeint * 10000000000000000::hugeint
+    + ((x - trunc(x))::decimal(17, 16) * 10000000000000000::decimal(17, 0))::hugeint;
+create macro {SCHEMA}.unscaled_8(x) as
+    trunc(x)::hugeint * 100000000::hugeint + ((x - trunc(x))::decimal(9, 8) * 100000000::decimal(9, 0))::hugeint;
+create macro {SCHEMA}.half_even(n, d) as
+    n // d + case
+        when 2 * abs(n % d) > abs(d) or (2 * abs(n % d) = abs(d) and (n // d) % 2 <> 0)
+        then case when (n < 0) = (d < 0) then 1 else -1 end else 0 end;
+create macro {SCHEMA}.vwap_of(turnover, volume) as
+    case when volume = 0 then null
+    else ({SCHEMA}.half_even({SCHEMA}.unscaled_16(turnover), {SCHEMA}.unscaled_8(volume))::decimal(38, 0)
+        * 0.00000001::decimal(9, 8))::decimal(18, 8) end;
+"""
+
+
+class Session:
+    """One in-memory DuckDB for a store; each query gets a cursor of its own. Safe to share between threads."""
+
+    def __init__(self, layout: Layout, settings: Settings) -> None:
+        self._layout = layout
+        self._verify = settings.verify == "always"
+        self._verified: set[tuple[str, int, int, int]] = set()
+        self._lock = threading.Lock()
+        self._columns: pa.Table | None = None
+        self._connection = duckdb.connect(
+            config={
+                "memory_limit": f"{settings.memory_limit}B",
+                "threads": str(settings.threads),
+                "temp_directory": str(settings.temp_dir or layout.tmp),
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "python_enable_replacements": "false",
+            }
+        )
+        self._connection.execute("set TimeZone = 'UTC'")
+        self._connection.execute(f"create schema {SCHEMA}")
+        self._connection.execute(_VWAP)
+        self._connection.execute(f"set allowed_directories = [{_text(str(layout.data) + '/')}]")
+        self._connection.execute("set enable_external_access = false")
+        self._connection.execute("set lock_configuration = true")
+
+    def cursor(self, version: Version, files: Mapping[str, Iterable[File]]) -> duckdb.DuckDBPyConnection:
+        """A cursor on one version whose views read the given files of each table.
+
+        Raises:
+            DataCorruptError: a file is not what the log says.
+        """
+        cursor = self._connection.cursor()
+        cursor.execute(f"set search_path = '{SCHEMA}'")
+        for table in _file_tables(version):
+            listed = list(files.get(table, ()))
+            self._verify_files(listed)
+            paths = [str(self._layout.root / file.path) for file in listed] or [str(empty_file(self._layout, table))]
+            cursor.execute(f"set variable {table}_files = [{', '.join(map(_text, paths))}]")
+        for variable, (table, column) in _LISTED.items():
+            values = {int(str(row["id"])): str(row[column]) for row in version.rows_of(table)}
+            listed_values = [values.get(number) for number in range(1, max(values, default=0) + 1)]
+            sql = ", ".join("null" if value is None else _text(value) for value in listed_values)
+            cursor.execute(f"set variable {variable} = [{sql}]::varchar[]")
+        for table in SMALL_TABLES:
+            if table in version.tables:
+                cursor.register(f"{table}_rows", version.tables[table])
+                cursor.execute(f"create or replace temp view {table} as from {table}_rows")
+        with self._lock:
+            columns = version.tables["data_columns"]
+            if self._columns is None or not columns.equals(self._columns):
+                for table in _file_tables(version):
+                    cursor.execute(view_sql(table, columns))
+                self._columns = columns
+        return cursor
+
+    def close(self) -> None:
+        """Release DuckDB."""
+        self._connection.close()
+
+    def _verify_files(self, files: Iterable[File]) -> None:
+        if not self._verify:
+            return
+        for file in files:
+            path = self._layout.root / file.path
+            try:
+                status = path.stat()
+                key = (file.file_id, status.st_ino, status.st_size, status.st_mtime_ns)
+                if key in self._verified:
+                    continue
+                with path.open("rb") as raw:
+                    digest = hashlib.file_digest(raw, "sha256").digest()
+            except OSError as error:
+                raise DataCorruptError(f"{path} cannot be read: {error}; restore the file") from error
+            if digest != file.sha256:
+                raise DataCorruptError(f"{path} is not the file that was committed; restore it")
+            self._verified.add(key)
+
+
+def empty_file(layout: Layout, table: str) -> object:
+    """The file without rows that stands for an empty list."""
+    return layout.data / "empty" / f"{table}.parquet"
+
+
+def write_empty_files(layout: Layout, columns: pa.Table) -> None:
+    """One file without rows for each table, holding its first column."""
+    (layout.data / "empty").mkdir(exist_ok=True)
+    for row in columns.to_pylist():
+        path = layout.data / "empty" / f"{row['table_name']}.parquet"
+        if not path.exists():
+            field = pa.field(row["name"], pa.string(), metadata={"PARQUET:field_id": str(row["field_id"])})
+            pq.write_table(pa.schema([field]).empty_table(), path, store_schema=False)
+
+
+def view_sql(table: str, columns: pa.Table) -> str:
+    """The view of a file-backed table, made from its rows in ``data_columns``."""
+    live = [row for row in columns.to_pylist() if row["table_name"] == table and row["dropped_lsn"] is None]
+    live.sort(key=lambda row: row["field_id"])
+    fields, shown = [], []
+    for row in live:
+        name, kind = row["name"], row["type"]
+        if name == "timestamp_utc" and table in {TICKS, BARS}:
+            kind = "TIMESTAMP_NS"
+            ns = "epoch_ns(timestamp_utc)"
+            # Floored also before 1970; the engine's own functions round to µs.
+            shown.append(
+                f"make_timestamp({ns} // 1000 - ({ns} % 1000 < 0)::bigint) as timestamp_utc, {ns} as timestamp_ns"
+            )
+        elif name == "vwap" and table == BARS:
+            shown.append("vwap_of(turnover, volume) as vwap")
+            continue
+        elif name in {"exchange_id", "feed_id"} and table == TICKS:
+            codes = "exchange_codes" if name == "exchange_id" else "feed_names"
+            shown.append(f"getvariable('{codes}')[{name}] as {name.removesuffix('_id')}")
+        else:
+            shown.append(f'"{name}"')
+        default = "null" if row["default"] is None else _text(row["default"])
+        fields.append(f"{row['field_id']}: {{name: {_text(name)}, type: {_text(kind)}, default_value: {default}}}")
+    return (
+        f"create or replace view {SCHEMA}.{table} as select {', '.join(shown)} "
+        f"from read_parquet(getvariable('{table}_files'), schema => map {{{', '.join(fields)}}})"
+    )
+
+
+def _file_tables(version: Version) -> list[str]:
+    names = version.tables["data_columns"]["table_name"].unique().to_pylist()
+    return [name for name in names if name not in SMALL_TABLES]
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+assert set(FIELD_IDS) >= {TICKS, BARS}  # noqa: S101 - views and files must agree on field ids

@@ -1,0 +1,190 @@
+"""A version: the files, index and small tables that hold at one LSN. Immutable; a commit makes the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backtestr.models import BarSpec
+from backtestr.storage.commit import FILES, INDEX, Commit
+from backtestr.storage.layout import BARS, TICKS
+
+KEYS = {
+    "data_columns": ("table_name", "field_id"),
+    "schema_migrations": ("version",),
+    "exchanges": ("id",),
+    "feeds": ("id",),
+    "symbol_feeds": ("symbol", "feed_id"),
+    "bar_specs": ("spec_id",),
+}
+"""Key columns of the small tables: the newest row of a key holds."""
+
+
+class File(NamedTuple):
+    """A data file of a version."""
+
+    file_id: str
+    table: str
+    interval: str
+    path: str
+    bytes: int
+    rows: int
+    sha256: bytes
+    footer_crc32c: int
+    min_ns: int | None
+    max_ns: int | None
+
+
+class Span(NamedTuple):
+    """Rows of one symbol (bars: of one timeframe and basis) in one file."""
+
+    file: File
+    first_group: int
+    groups: int
+    first_row: int
+    rows: int
+    min_ns: int
+    max_ns: int
+
+
+@dataclass(frozen=True)
+class Version:
+    """The store at one LSN."""
+
+    lsn: int = 0
+    time_ns: int = 0
+    files: pa.Table = field(default_factory=FILES.empty_table)
+    index: pa.Table = field(default_factory=INDEX.empty_table)
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+
+    def apply(self, lsn: int, time_ns: int, commit: Commit) -> Version:
+        """The version after a commit."""
+        files, index = self.files, self.index
+        if commit.removed:
+            gone = pa.array(commit.removed, pa.string())
+            files = files.filter(pc.invert(pc.is_in(files["file_id"], gone)))
+            index = index.filter(pc.invert(pc.is_in(index["file_id"], gone)))
+        tables = dict(self.tables)
+        for name, rows in commit.rows.items():
+            tables[name] = _upsert(tables.get(name), rows, KEYS.get(name, ()))
+        return replace(
+            self,
+            lsn=lsn,
+            time_ns=time_ns,
+            files=pa.concat_tables([files, commit.added]),
+            index=pa.concat_tables([index, commit.index]),
+            tables=tables,
+        )
+
+    @cached_property
+    def file_by_id(self) -> dict[str, File]:
+        """All files, by id."""
+        columns = [self.files[name].to_pylist() for name in FILES.names]
+        return {row[0]: File(*row) for row in zip(*columns, strict=True)}
+
+    @cached_property
+    def _lookup(self) -> dict[tuple[str, str | None, str | None], npt.NDArray[np.int64]]:
+        """Index rows by (symbol, timeframe, basis), each in order of time."""
+        order = np.asarray(pc.sort_indices(self.index["min_ns"]))
+        keys = zip(*(self.index[name].to_pylist() for name in ("symbol", "timeframe", "price_basis")), strict=True)
+        by_key: dict[tuple[str, str | None, str | None], list[int]] = {}
+        names = list(keys)
+        for row in order.tolist():
+            by_key.setdefault(names[row], []).append(row)
+        return {key: np.array(rows) for key, rows in by_key.items()}
+
+    @cached_property
+    def _columns(self) -> dict[str, npt.NDArray[np.int64]]:
+        names = ("first_group", "groups", "first_row", "rows", "min_ns", "max_ns")
+        return {name: self.index[name].to_numpy() for name in names}
+
+    @cached_property
+    def _file_ids(self) -> list[str]:
+        return self.index["file_id"].to_pylist()  # type: ignore[no-any-return]
+
+    def spans(
+        self,
+        symbol: str,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        timeframe: str | None = None,
+        basis: str | None = None,
+    ) -> list[Span]:
+        """Where the rows of a symbol in [start, end) ns are, by time; bars need their timeframe and basis."""
+        rows = self._lookup.get((symbol, timeframe, basis))
+        if rows is None:
+            return []
+        column = self._columns
+        if start is not None:
+            rows = rows[column["max_ns"][rows] >= start]
+        if end is not None:
+            rows = rows[column["min_ns"][rows] < end]
+        return [
+            Span(
+                self.file_by_id[self._file_ids[row]],
+                *(
+                    int(column[name][row])
+                    for name in ("first_group", "groups", "first_row", "rows", "min_ns", "max_ns")
+                ),
+            )
+            for row in rows.tolist()
+        ]
+
+    def of(self, table: str) -> list[File]:
+        """The files of a table."""
+        return [file for file in self.file_by_id.values() if file.table == table]
+
+    @cached_property
+    def symbols(self) -> dict[str, dict[str, int]]:
+        """Ticks per symbol: rows, first and last instant (ns), and rows of each tick type; by name."""
+        ticks = self.index.filter(pc.is_null(self.index["timeframe"]))
+        sums = ["rows", "trades", "bids", "asks", "composites"]
+        grouped = ticks.group_by("symbol").aggregate(
+            [(name, "sum") for name in sums] + [("min_ns", "min"), ("max_ns", "max")]
+        )
+        rows = grouped.rename_columns([name.removesuffix("_sum") for name in grouped.column_names]).to_pylist()
+        return {row.pop("symbol"): row for row in sorted(rows, key=lambda row: row["symbol"])}
+
+    @cached_property
+    def bases(self) -> dict[str, tuple[str, ...]]:
+        """The price bases whose bars are materialised, by symbol."""
+        bars = self.index.filter(pc.is_valid(self.index["timeframe"]))
+        pairs = bars.group_by(["symbol", "price_basis"]).aggregate([]).to_pylist()
+        found: dict[str, tuple[str, ...]] = {}
+        for pair in sorted(pairs, key=lambda pair: (pair["symbol"], pair["price_basis"])):
+            found[pair["symbol"]] = (*found.get(pair["symbol"], ()), pair["price_basis"])
+        return found
+
+    @cached_property
+    def bar_spec(self) -> BarSpec:
+        """The bar specification in force."""
+        rows = self.rows_of("bar_specs")
+        return BarSpec.from_json(str(rows[-1]["spec"])) if rows else BarSpec()
+
+    def rows_of(self, table: str) -> list[dict[str, object]]:
+        """Rows of a small table."""
+        found = self.tables.get(table)
+        return [] if found is None else found.to_pylist()
+
+
+def _upsert(old: pa.Table | None, new: pa.Table, key: Iterable[str]) -> pa.Table:
+    """Both tables' rows, the last of each key."""
+    if old is None:
+        return new
+    both = pa.concat_tables([old, new], promote_options="default")
+    columns = [both[name].to_pylist() for name in key]
+    if not columns:
+        return both
+    last = {values: row for row, values in enumerate(zip(*columns, strict=True))}
+    return both.take(sorted(last.values()))
+
+
+__all__ = ["BARS", "TICKS", "File", "Span", "Version"]

@@ -1,0 +1,336 @@
+"""A store: ticks, bars and what backtests make of them, in one folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from backtestr import config
+from backtestr.errors import (
+    ArgumentError,
+    StoreClosedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+)
+from backtestr.ingest.load import LoadOptions, Progress, load
+from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows
+from backtestr.instants import Instant, range_ns
+from backtestr.models import IngestReport, ReviseReport, StoreInfo, ValidationRules
+from backtestr.persist.migrate import initial_commit
+from backtestr.query.frame import Frame
+from backtestr.query.request import read_bars, read_ticks
+from backtestr.query.sql import run_sql
+from backtestr.sources import open_source
+from backtestr.storage import Storage
+from backtestr.storage.journal import Journal
+from backtestr.storage.layout import Layout, refuse_strangers
+from backtestr.storage.read import Reader
+from backtestr.storage.session import Session, write_empty_files
+
+
+class Store:
+    """An open store. Get one from `backtestr.open`; close it, or use it in a ``with`` block.
+
+    Reading is safe from many threads. The first write takes the writer's lock, which is held until `close`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, **settings: Any) -> None:
+        self._path = Path(path)
+        self._read_only = read_only
+        self._options = settings
+        self._settings = config.Settings.load(**settings)
+        self._pid = os.getpid()
+        layout = Layout(self._path.absolute())
+        journal = Journal(layout)
+        if not layout.identity.exists():
+            if read_only:
+                raise StoreNotFoundError(f"no store at {self._path}; open it once without read_only=True to create it")
+            _create(layout, journal)
+        layout.check()
+        journal.refresh()
+        reader = Reader(layout, verify=self._settings.verify == "always")
+        self._storage: Storage | None = Storage(layout, self._settings, journal, reader)
+        self._session: Session | None = None
+
+    def ingest(
+        self,
+        data: Any,
+        *,
+        source: str | None = None,
+        symbol: str | None = None,
+        feed: str | None = None,
+        mode: str = "merge",
+        start: Instant | None = None,
+        end: Instant | None = None,
+        rules: ValidationRules | None = None,
+        max_rejected: float | None = None,
+        allow_mixed: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> IngestReport:
+        """Validate a source's rows and commit them with their bars.
+
+        Args:
+            data: a file or folder, or Arrow data of any library.
+            source: vendor preset; None finds out and says what it found.
+            symbol: the rows' symbol where the source has none, or the name to store them under.
+            feed: identity for deduplication; the preset has a default.
+            mode: ``"merge"`` adds what is not there yet; ``"replace"`` first takes out each symbol's rows between the
+                first and last accepted instant, or between ``start`` and ``end``.
+            start: first instant to replace.
+            end: instant after the last to replace.
+            rules: which reasons reject a row and which only count.
+            max_rejected: share of rejected rows (0 to 1) above which nothing is loaded.
+            allow_mixed: let a symbol have rows of several feeds.
+            dry_run: report without writing.
+            progress: called with (rows done, rows in all or None, what is being done).
+            **options: the source's own options, such as ``market=``, ``timezone=`` or ``columns=``.
+
+        Returns:
+            Rows in = accepted + rejected + duplicate, reasons, times, bytes and speed.
+
+        Raises:
+            SourceStructureError: the source is broken; nothing was loaded.
+            TooManyRejectedError: more rows were rejected than allowed; nothing was loaded.
+            FeedConflictError: a symbol belongs to another feed.
+            SequenceConflictError: a key that is stored arrived with other values.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, datetime as dt, tempfile
+            >>> ticks = pa.table({"timestamp_utc": [dt.datetime(2024, 1, 2, 14, 30)], "price": ["1.5"], "volume": ["2"]})
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     store.ingest(ticks, symbol="A", feed="example").accepted
+            1
+        """
+        storage = self._writable()
+        if mode not in {"merge", "replace"}:
+            raise ArgumentError(f"mode={mode!r}: choose 'merge' or 'replace'")
+        low, high = range_ns(start, end)
+        opened = open_source(data, source=source, symbol=symbol, feed=feed, **options)
+        how = LoadOptions(
+            mode=mode,
+            start=low,
+            end=high,
+            rules=rules,
+            max_rejected=self._settings.max_rejected if max_rejected is None else max_rejected,
+            allow_mixed=allow_mixed,
+            dry_run=dry_run,
+            progress=progress,
+        )
+        with storage.journal.mutex:
+            return load(storage, opened, how)
+
+    def ticks(
+        self,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Frame:
+        """Ticks with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc, sequence).
+
+        Raises:
+            SymbolNotFoundError: no such symbol; a known one without rows in range is an empty frame.
+        """
+        storage = self._readable()
+        return read_ticks(storage, storage.journal.version, symbols, *range_ns(start, end), columns)
+
+    def bars(
+        self,
+        symbols: str | Iterable[str] | None,
+        timeframe: str,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        price: str | None = None,
+    ) -> Frame:
+        """Bars with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc).
+
+        Args:
+            symbols: one, several, or None for all.
+            timeframe: such as ``"5m"``; it divides a day or is a whole number of days.
+            start: first bar's earliest start.
+            end: exclusive.
+            price: ``"trade"``, ``"bid"``, ``"ask"`` or ``"mid"``; None takes the symbol's own basis.
+
+        Raises:
+            SymbolNotFoundError: no such symbol.
+            TimeframeError: no such timeframe.
+            ArgumentError: the basis must be named, or does not exist.
+        """
+        storage = self._readable()
+        version = storage.journal.version
+        return read_bars(storage, version, symbols, timeframe, *range_ns(start, end), price)
+
+    def sql(
+        self,
+        text: str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        tables: Mapping[str, Any] | None = None,
+    ) -> Frame:
+        """Run one SELECT over ``ticks``, ``bars`` and the other tables.
+
+        Args:
+            text: the statement, in DuckDB's SQL.
+            params: values for ``?``, ``$1`` or ``$name``.
+            tables: your own frames, by the name the statement uses.
+
+        Raises:
+            SQLError: not one read-only statement over known tables, or it does not run.
+        """
+        storage = self._readable()
+        with storage.journal.mutex:
+            if self._session is None:
+                self._session = Session(storage.layout, storage.settings)
+        return run_sql(self._session, storage.journal.version, text, params, tables or {})
+
+    def symbols(self) -> list[str]:
+        """All symbols, by name."""
+        return list(self._readable().journal.version.symbols)
+
+    def info(self) -> StoreInfo:
+        """What the store holds and how much it takes on disk."""
+        storage = self._readable()
+        version = storage.journal.version
+        return StoreInfo(
+            path=str(storage.layout.root),
+            lsn=version.lsn,
+            read_only=self._read_only,
+            ticks=sum(int(row["rows"]) for row in version.symbols.values()),
+            bars=sum(file.rows for file in version.of("bars")),
+            quarantined=sum(file.rows for file in version.of("quarantine")),
+            symbols=len(version.symbols),
+            files=version.files.num_rows,
+            live_bytes=sum(file.bytes for file in version.file_by_id.values()),
+            bytes_on_disk=sum(path.stat().st_size for path in storage.layout.root.rglob("*") if path.is_file()),
+            first=min((row["min_ns"] for row in version.symbols.values()), default=None),
+            last=max((row["max_ns"] for row in version.symbols.values()), default=None),
+        )
+
+    def quarantine(self) -> Frame:
+        """Rejected rows with reason, source line and raw text."""
+        return self.sql("select * from quarantine order by source, member, line")
+
+    def delete(
+        self,
+        symbols: str | Iterable[str],
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        dry_run: bool = False,
+    ) -> ReviseReport:
+        """Remove ticks with start ≤ timestamp_utc < end, and rebuild the bars they were in.
+
+        Raises:
+            SymbolNotFoundError: no such symbol.
+        """
+        storage = self._writable()
+        with storage.journal.mutex:
+            return delete_rows(storage, symbols, *range_ns(start, end), dry_run=dry_run)
+
+    def correct(self, rows: Any, *, replacing: Any = None) -> ReviseReport:
+        """Replace stored ticks, in one commit with their bars.
+
+        Args:
+            rows: the right rows, as `ticks` returns them. Where the feed numbers its rows, each replaces the stored
+                row of the same symbol, epoch, kind and sequence.
+            replacing: for feeds that do not number their rows, the stored rows that ``rows`` replace, value by value.
+
+        Raises:
+            InvalidTickError: a row to replace is not stored.
+        """
+        storage = self._writable()
+        with storage.journal.mutex:
+            return correct_rows(storage, rows, replacing)
+
+    def cancel(self, rows: Any) -> ReviseReport:
+        """Remove stored ticks by key (without a sequence: by their exact values), in one commit with their bars.
+
+        Raises:
+            InvalidTickError: a row to remove is not stored.
+        """
+        storage = self._writable()
+        with storage.journal.mutex:
+            return cancel_rows(storage, rows)
+
+    def refresh(self) -> int:
+        """Move forward to the last commit of the writer; returns its LSN."""
+        return self._readable().journal.refresh().lsn
+
+    def close(self) -> None:
+        """Release the writer's lock and all files; further use raises StoreClosedError."""
+        if self._storage is not None and os.getpid() == self._pid:
+            self._storage.journal.close()
+            if self._session is not None:
+                self._session.close()
+        self._storage = self._session = None
+
+    def _readable(self) -> Storage:
+        if self._storage is None:
+            raise StoreClosedError(f"store {self._path} is closed; open it again")
+        if os.getpid() != self._pid:
+            raise StoreClosedError(f"store {self._path} was opened before a fork; open it again in this process")
+        return self._storage
+
+    def _writable(self) -> Storage:
+        storage = self._readable()
+        if self._read_only:
+            raise StoreReadOnlyError(f"store {self._path} was opened with read_only=True; open it again to write")
+        return storage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self._path), self._options)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._storage is None else f"lsn {self._storage.journal.version.lsn}"
+        return f"Store({str(self._path)!r}, {state})"
+
+
+def open_store(path: str | os.PathLike[str], *, read_only: bool = False, **settings: Any) -> Store:
+    """Open the store in a folder, creating it where there is none.
+
+    Args:
+        path: the store's folder.
+        read_only: write nothing.
+        **settings: settings that override the environment and files; see `backtestr config show`.
+
+    Raises:
+        StoreNotFoundError: ``read_only`` and nothing there.
+        StoreFormatError: the folder holds something else.
+        StoreLockedError: creating it while another process does.
+
+    Example:
+        >>> import backtestr as bt, tempfile
+        >>> with bt.open(tempfile.mkdtemp()) as store:
+        ...     store.symbols()
+        []
+    """
+    return Store(path, read_only=read_only, **settings)
+
+
+def _reopen(path: str, settings: dict[str, Any]) -> Store:
+    return Store(path, read_only=True, **settings)
+
+
+def _create(layout: Layout, journal: Journal) -> None:
+    """Lay out an empty store under the writer's lock; STORE.json comes last, so a half-made one is made again."""
+    refuse_strangers(layout.root)
+    if journal.create().lsn == 0:
+        commit = initial_commit()
+        write_empty_files(layout, commit.rows["data_columns"])
+        journal.commit(commit)
+    layout.name()

@@ -1,0 +1,339 @@
+//! The smallest exact type of each column, and back to the canonical one.
+//!
+//! Decimals drop trailing zeros that every value has and go to 64 bits where 18 digits hold them; instants go to
+//! the coarsest unit that loses nothing; a column of nulls only is left out.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowPrimitiveType, Decimal64Type, Decimal128Type, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+use arrow_array::{Array, ArrayRef, ArrowNativeTypeOp, PrimitiveArray, RecordBatch, new_null_array};
+use arrow_buffer::ScalarBuffer;
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use crate::error::{Error, Result};
+
+/// What a column needs to be stored without loss. Layouts of parts of a file merge by [`ColumnLayout::merge`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ColumnLayout {
+    /// Some value is not null.
+    pub present: bool,
+    /// Some value is null.
+    pub nulls: bool,
+    /// Decimal places, or digits after the second.
+    pub digits: u8,
+    /// 18 digits are not enough.
+    pub wide: bool,
+}
+
+impl ColumnLayout {
+    /// The layout that fits both.
+    pub fn merge(self, other: Self) -> Self {
+        Self {
+            present: self.present | other.present,
+            nulls: self.nulls | other.nulls,
+            digits: self.digits.max(other.digits),
+            wide: self.wide | other.wide,
+        }
+    }
+}
+
+/// The layout of each column of a batch, in its order.
+pub fn measure(batch: &RecordBatch) -> Vec<ColumnLayout> {
+    batch.columns().iter().map(measure_column).collect()
+}
+
+fn measure_column(column: &ArrayRef) -> ColumnLayout {
+    let mut layout = ColumnLayout {
+        present: column.null_count() < column.len(),
+        nulls: column.null_count() > 0,
+        ..ColumnLayout::default()
+    };
+    match column.data_type() {
+        DataType::Decimal128(_, scale) => {
+            let array = column.as_primitive::<Decimal128Type>();
+            (layout.digits, layout.wide) = decimal_digits(array, (*scale).max(0) as u8);
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            let array = column.as_primitive::<TimestampNanosecondType>();
+            layout.digits = subsecond_digits(array);
+        }
+        _ => {}
+    }
+    layout
+}
+
+/// Runs `check` over the values that count, block by block.
+fn all<T: ArrowPrimitiveType>(
+    array: &PrimitiveArray<T>,
+    mut check: impl FnMut(&[T::Native]) -> bool,
+) -> bool {
+    if array.null_count() == 0 {
+        array.values().chunks(1024).all(check)
+    } else {
+        array.iter().flatten().all(|value| check(&[value]))
+    }
+}
+
+fn divisible<const D: i64>(values: &[i128]) -> bool {
+    values.iter().all(|value| *value as i64 % D == 0)
+}
+
+fn decimal_digits(array: &PrimitiveArray<Decimal128Type>, scale: u8) -> (u8, bool) {
+    let mut digits = 0_u8;
+    let narrow = all(array, |values| {
+        if values.iter().any(|value| i128::from(*value as i64) != *value) {
+            return false;
+        }
+        while digits < scale && !divides(values, scale - digits) {
+            digits += 1;
+        }
+        true
+    });
+    if narrow && all(array, |values| fits_18(values, scale - digits)) {
+        return (digits, false);
+    }
+    digits = 0;
+    all(array, |values| {
+        while digits < scale && values.iter().any(|value| value % 10_i128.pow(u32::from(scale - digits)) != 0)
+        {
+            digits += 1;
+        }
+        true
+    });
+    (digits, !all(array, |values| fits_18(values, scale - digits)))
+}
+
+fn fits_18(values: &[i128], dropped: u8) -> bool {
+    let bound = 10_i128.pow(18 + u32::from(dropped));
+    values.iter().all(|value| -bound < *value && *value < bound)
+}
+
+/// Whether 10^zeros divides every value; the divisors are constants so that no division instruction is needed.
+fn divides(values: &[i128], zeros: u8) -> bool {
+    match zeros {
+        0 => true,
+        1 => divisible::<10>(values),
+        2 => divisible::<100>(values),
+        3 => divisible::<1_000>(values),
+        4 => divisible::<10_000>(values),
+        5 => divisible::<100_000>(values),
+        6 => divisible::<1_000_000>(values),
+        7 => divisible::<10_000_000>(values),
+        8 => divisible::<100_000_000>(values),
+        _ => values.iter().all(|value| *value % 10_i128.pow(u32::from(zeros)) == 0),
+    }
+}
+
+fn subsecond_digits(array: &PrimitiveArray<TimestampNanosecondType>) -> u8 {
+    let mut digits = 0;
+    all(array, |values| {
+        while digits < 9
+            && !match digits {
+                0 => values.iter().all(|value| value % 1_000_000_000 == 0),
+                3 => values.iter().all(|value| value % 1_000_000 == 0),
+                _ => values.iter().all(|value| value % 1_000 == 0),
+            }
+        {
+            digits += 3;
+        }
+        true
+    });
+    digits
+}
+
+/// The batch in the types of its layout; absent columns are left out.
+///
+/// # Errors
+/// [`Error::Argument`] if the layout is not one of this batch's columns.
+pub fn narrow(batch: &RecordBatch, layout: &[ColumnLayout]) -> Result<RecordBatch> {
+    if layout.len() != batch.num_columns() {
+        return Err(Error::Argument(format!(
+            "a layout of {} columns for a batch of {}",
+            layout.len(),
+            batch.num_columns()
+        )));
+    }
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for ((field, column), layout) in batch.schema().fields().iter().zip(batch.columns()).zip(layout) {
+        if !layout.present {
+            continue;
+        }
+        let column = narrow_column(column, *layout);
+        let stored = Field::new(field.name(), column.data_type().clone(), layout.nulls);
+        fields.push(stored.with_metadata(field.metadata().clone()));
+        columns.push(column);
+    }
+    assemble(fields, columns, batch.num_rows())
+}
+
+fn assemble(fields: Vec<Field>, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|error| Error::Schema(error.to_string()))
+}
+
+fn narrow_column(column: &ArrayRef, layout: ColumnLayout) -> ArrayRef {
+    match column.data_type() {
+        DataType::Decimal128(_, scale) => {
+            let array = column.as_primitive::<Decimal128Type>();
+            let (scale, digits) = ((*scale).max(0) as u8, layout.digits);
+            if layout.wide {
+                let divisor = 10_i128.pow(u32::from(scale - digits));
+                let values: ScalarBuffer<i128> = array.values().iter().map(|value| value / divisor).collect();
+                let narrowed = PrimitiveArray::<Decimal128Type>::new(values, array.nulls().cloned());
+                return Arc::new(narrowed.with_data_type(DataType::Decimal128(38, digits as i8)));
+            }
+            let values = divide(array.values(), scale - digits);
+            let narrowed = PrimitiveArray::<Decimal64Type>::new(values, array.nulls().cloned());
+            Arc::new(narrowed.with_data_type(DataType::Decimal64(18, digits as i8)))
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            let array = column.as_primitive::<TimestampNanosecondType>();
+            match layout.digits {
+                0 => coarser::<TimestampSecondType, 1_000_000_000>(array),
+                3 => coarser::<TimestampMillisecondType, 1_000_000>(array),
+                6 => coarser::<TimestampMicrosecondType, 1_000>(array),
+                _ => coarser::<TimestampNanosecondType, 1>(array),
+            }
+        }
+        _ => Arc::clone(column),
+    }
+}
+
+fn divide(values: &[i128], zeros: u8) -> ScalarBuffer<i64> {
+    fn by<const D: i64>(values: &[i128]) -> ScalarBuffer<i64> {
+        values.iter().map(|value| *value as i64 / D).collect()
+    }
+    match zeros {
+        0 => by::<1>(values),
+        1 => by::<10>(values),
+        2 => by::<100>(values),
+        3 => by::<1_000>(values),
+        4 => by::<10_000>(values),
+        5 => by::<100_000>(values),
+        6 => by::<1_000_000>(values),
+        7 => by::<10_000_000>(values),
+        8 => by::<100_000_000>(values),
+        _ => values.iter().map(|value| (value / 10_i128.pow(u32::from(zeros))) as i64).collect(),
+    }
+}
+
+fn coarser<T: ArrowPrimitiveType<Native = i64>, const D: i64>(
+    array: &PrimitiveArray<TimestampNanosecondType>,
+) -> ArrayRef {
+    let values: ScalarBuffer<i64> = array.values().iter().map(|value| value.div_wrapping(D)).collect();
+    Arc::new(PrimitiveArray::<T>::new(values, array.nulls().cloned()))
+}
+
+/// The batch in the canonical types of `schema`, a subset of its columns allowed; columns that it lacks are null.
+///
+/// # Errors
+/// [`Error::Schema`] for a column that cannot be one of `schema`, or a value that does not fit.
+pub fn widen(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(column) => widen_column(column, field),
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    assemble(schema.fields().iter().map(|field| (**field).clone()).collect(), columns, batch.num_rows())
+}
+
+fn widen_column(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    let refuse = || {
+        Error::Schema(format!(
+            "column {:?} is stored as {}, which does not widen to {}",
+            field.name(),
+            column.data_type(),
+            field.data_type()
+        ))
+    };
+    match (column.data_type(), field.data_type()) {
+        (from, to) if from == to => Ok(Arc::clone(column)),
+        (DataType::Decimal64(_, from), DataType::Decimal128(_, to)) if from <= to => {
+            let factor = 10_i128.pow((to - from) as u32);
+            let array = column.as_primitive::<Decimal64Type>();
+            let values: ScalarBuffer<i128> =
+                array.values().iter().map(|value| i128::from(*value) * factor).collect();
+            let wide = PrimitiveArray::<Decimal128Type>::new(values, array.nulls().cloned());
+            Ok(Arc::new(wide.with_data_type(field.data_type().clone())))
+        }
+        (DataType::Decimal128(_, from), DataType::Decimal128(_, to)) if from <= to => {
+            let factor = 10_i128.pow((to - from) as u32);
+            let array = column.as_primitive::<Decimal128Type>();
+            let wide = array.try_unary::<_, Decimal128Type, _>(|value| value.mul_checked(factor));
+            let wide = wide.map_err(|_| refuse())?;
+            Ok(Arc::new(wide.with_data_type(field.data_type().clone())))
+        }
+        (DataType::Timestamp(unit, _), DataType::Timestamp(TimeUnit::Nanosecond, zone)) => {
+            let (values, nulls, factor) = match unit {
+                TimeUnit::Second => parts::<TimestampSecondType>(column, 1_000_000_000),
+                TimeUnit::Millisecond => parts::<TimestampMillisecondType>(column, 1_000_000),
+                TimeUnit::Microsecond => parts::<TimestampMicrosecondType>(column, 1_000),
+                TimeUnit::Nanosecond => parts::<TimestampNanosecondType>(column, 1),
+            };
+            let values = if factor == 1 {
+                values
+            } else {
+                values.iter().map(|value| value.mul_wrapping(factor)).collect()
+            };
+            let wide = PrimitiveArray::<TimestampNanosecondType>::new(values, nulls);
+            Ok(Arc::new(wide.with_timezone_opt(zone.clone())))
+        }
+        _ => Err(refuse()),
+    }
+}
+
+fn parts<T: ArrowPrimitiveType<Native = i64>>(
+    column: &ArrayRef,
+    factor: i64,
+) -> (ScalarBuffer<i64>, Option<arrow_buffer::NullBuffer>, i64) {
+    let array = column.as_primitive::<T>();
+    (array.values().clone(), array.nulls().cloned(), factor)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::schema;
+    use proptest::prelude::*;
+
+    fn batch(values: Vec<Option<i128>>, times: Vec<i64>) -> RecordBatch {
+        let price = PrimitiveArray::<Decimal128Type>::from(values).with_data_type(schema::fixed());
+        let time = PrimitiveArray::<TimestampNanosecondType>::from(times).with_timezone("UTC");
+        let fields = vec![
+            Field::new("price", schema::fixed(), true),
+            Field::new("timestamp_utc", schema::instant(), false),
+        ];
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::new(price), Arc::new(time)]).unwrap()
+    }
+
+    #[test]
+    fn cents_in_milliseconds_shrink() {
+        let batch = batch(vec![Some(125_000_000), Some(-310_000_000)], vec![1_000_000, -2_000_000]);
+        let layout = measure(&batch);
+        assert_eq!((layout[0].digits, layout[0].wide, layout[1].digits), (2, false, 3));
+        let small = narrow(&batch, &layout).unwrap();
+        assert_eq!(small.column(0).data_type(), &DataType::Decimal64(18, 2));
+        assert_eq!(small.column(1).data_type(), &DataType::Timestamp(TimeUnit::Millisecond, None));
+    }
+
+    proptest! {
+        #[test]
+        fn widen_undoes_narrow(rows in proptest::collection::vec(
+            (proptest::option::of((-999_999_999_999_999_999_i128..=999_999_999_999_999_999, 0_u32..9)), any::<i64>(), 0_u32..10), 0..40)) {
+            let values = rows.iter().map(|(v, _, _)| v.map(|(v, zeros)| v / 10_i128.pow(zeros) * 10_i128.pow(zeros))).collect();
+            let times = rows.iter().map(|(_, t, zeros)| t / 10_i64.pow(*zeros) * 10_i64.pow(*zeros)).collect();
+            let batch = batch(values, times);
+            let small = narrow(&batch, &measure(&batch)).unwrap();
+            prop_assert_eq!(widen(&small, &batch.schema()).unwrap(), batch);
+        }
+    }
+}

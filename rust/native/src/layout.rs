@@ -1,0 +1,60 @@
+//! `backtestr._native`: the smallest exact types of columns, and back.
+
+use arrow_array::RecordBatch;
+use arrow_pyarrow::PyArrowType;
+use arrow_schema::Schema;
+use backtestr_core::layout::{self, ColumnLayout};
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+use crate::boundary::{ArrowInput, enter, table};
+
+type Layout = (bool, bool, u8, bool);
+
+/// Each column's layout as (present, nulls, digits, wide), over all batches.
+#[pyfunction]
+pub(crate) fn measure_layout(py: Python<'_>, data: ArrowInput) -> PyResult<Vec<Layout>> {
+    enter(py, || {
+        let mut merged = vec![ColumnLayout::default(); data.schema.fields().len()];
+        for batch in &data.batches {
+            for (sum, part) in merged.iter_mut().zip(layout::measure(batch)) {
+                *sum = sum.merge(part);
+            }
+        }
+        Ok(merged.into_iter().map(|c| (c.present, c.nulls, c.digits, c.wide)).collect())
+    })
+}
+
+/// The rows in the types of a layout; absent columns are left out.
+#[pyfunction]
+pub(crate) fn narrow<'py>(
+    py: Python<'py>,
+    data: ArrowInput,
+    layout: Vec<Layout>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let layout: Vec<_> = layout
+        .into_iter()
+        .map(|(present, nulls, digits, wide)| ColumnLayout { present, nulls, digits, wide })
+        .collect();
+    let (schema, batches) = enter(py, || {
+        let empty = layout::narrow(&RecordBatch::new_empty(data.schema), &layout)?;
+        let batches =
+            data.batches.iter().map(|batch| layout::narrow(batch, &layout)).collect::<Result<_, _>>()?;
+        Ok((empty.schema(), batches))
+    })?;
+    table(py, schema, batches)
+}
+
+/// The rows in the canonical types of a schema; columns that they lack are null.
+#[pyfunction]
+pub(crate) fn widen<'py>(
+    py: Python<'py>,
+    data: ArrowInput,
+    schema: PyArrowType<Schema>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let schema = Arc::new(schema.0);
+    let batches = enter(py, || {
+        data.batches.iter().map(|batch| layout::widen(batch, &schema)).collect::<Result<_, _>>()
+    })?;
+    table(py, schema, batches)
+}

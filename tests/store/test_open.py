@@ -1,0 +1,101 @@
+"""Opening, locking, reading beside a writer, damage."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+import backtestr as bt
+from backtestr.errors import (
+    DataCorruptError,
+    StoreClosedError,
+    StoreFormatError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+)
+from tests.store.test_merge import trades
+
+
+def write_elsewhere(path: str, answer: "multiprocessing.Queue[str]") -> None:
+    try:
+        with bt.open(path) as store:
+            store.ingest(trades([(0, "1", "1")]), feed="f")
+            answer.put("wrote")
+    except StoreLockedError as error:
+        answer.put(str(error))
+
+
+def test_one_writer(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with bt.open(tmp_path / "s") as store:
+        store.ingest(trades([(0, "1", "1")]), feed="f")
+        answer: multiprocessing.Queue[str] = context.Queue()
+        process = context.Process(target=write_elsewhere, args=(str(tmp_path / "s"), answer))
+        process.start()
+        assert str(os.getpid()) in answer.get(timeout=60)
+        process.join()
+
+
+def test_a_reader_beside_the_writer(tmp_path: Path) -> None:
+    with bt.open(tmp_path / "s") as writer:
+        writer.ingest(trades([(0, "1", "1")]), feed="f")
+        with bt.open(tmp_path / "s", read_only=True) as reader:
+            writer.ingest(trades([(5, "2", "1")]), feed="f")
+            assert reader.ticks("A").num_rows == 1
+            reader.refresh()
+            assert reader.ticks("A").num_rows == 2
+            with pytest.raises(StoreReadOnlyError):
+                reader.delete("A")
+
+
+def test_reopening_finds_everything(tmp_path: Path) -> None:
+    with bt.open(tmp_path / "s") as store:
+        store.ingest(trades([(0, "1", "1"), (70, "2", "3")]), feed="f")
+        before = store.ticks().to_pylist(), store.bars("A", "1m").to_pylist(), store.info().lsn
+    with bt.open(tmp_path / "s") as store:
+        assert before == (store.ticks().to_pylist(), store.bars("A", "1m").to_pylist(), store.info().lsn)
+        copy = pickle.loads(pickle.dumps(store))
+        assert copy.ticks().to_pylist() == before[0]
+        copy.close()
+
+
+def test_what_is_not_a_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError):
+        bt.open(tmp_path / "none", read_only=True)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    for name in ("file", "full"):
+        with pytest.raises(StoreFormatError):
+            bt.open(tmp_path / name)
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "x"
+
+
+def test_use_after_close(tmp_path: Path) -> None:
+    store = bt.open(tmp_path / "s")
+    store.close()
+    store.close()
+    with pytest.raises(StoreClosedError):
+        store.symbols()
+
+
+def test_a_damaged_file_is_never_read(tmp_path: Path) -> None:
+    with bt.open(tmp_path / "s") as store:
+        store.ingest(trades([(i, str(i + 1), "1") for i in range(2000)]), feed="f")
+        right = store.ticks().to_pylist()
+    (path,) = (tmp_path / "s" / "data" / "ticks").rglob("*.parquet")
+    whole = path.read_bytes()
+    for at in range(0, len(whole), max(1, len(whole) // 97)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        with bt.open(tmp_path / "s", read_only=True) as store:
+            with pytest.raises(DataCorruptError):
+                store.sql("select sum(price) from ticks")
+            try:
+                assert store.ticks().to_pylist() == right
+            except DataCorruptError:
+                pass
