@@ -110,7 +110,8 @@ class Store:
         if mode not in {"merge", "replace"}:
             raise ArgumentError(f"mode={mode!r}: choose 'merge' or 'replace'")
         low, high = range_ns(start, end)
-        opened = open_source(data, source=source, symbol=symbol, feed=feed, **options)
+        given = {"symbol": symbol, "feed": feed, **options}
+        opened = open_source(data, source=source, **{name: value for name, value in given.items() if value is not None})
         how = LoadOptions(
             mode=mode,
             start=low,

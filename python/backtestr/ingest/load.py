@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr._native import TickValidator
-from backtestr.errors import ArgumentError, FeedConflictError, TooManyRejectedError
+from backtestr.errors import ArgumentError, FeedConflictError, SourceAmbiguousError, TooManyRejectedError
 from backtestr.ingest.change import Change, Touched, commit_change, complete, touch
 from backtestr.ingest.dedup import Merge, Removed
 from backtestr.ingest.quarantine import QuarantineWriter
@@ -83,8 +83,9 @@ class _Intake:
         )
         self._exchanges = _Codes({str(row["code"]): int(str(row["id"])) for row in base.rows_of("exchanges")})
         feeds = {str(row["name"]): int(str(row["id"])) for row in base.rows_of("feeds")}
-        self._new_feed = source.feed not in feeds
-        self._feed_id = feeds.get(source.feed, len(feeds) + 1)
+        self._feed = source.feed or source.name
+        self._new_feed = self._feed not in feeds
+        self._feed_id = feeds.get(self._feed, len(feeds) + 1)
         self._quarantine = QuarantineWriter(source.name)
         self._reasons: Counter[str] = Counter()
         self._touched: dict[str, Touched] = {}
@@ -141,7 +142,7 @@ class _Intake:
         rejecting = {name: count for name, count in self._reasons.items() if name in self._rejecting()}
         return IngestReport(
             source=self._source.described,
-            feed=self._source.feed,
+            feed=self._feed,
             rows_in=self._rows_in,
             accepted=seen - merge.duplicates,
             rejected=self._rejected,
@@ -216,10 +217,15 @@ class _Intake:
             owners.setdefault(str(row["symbol"]), set()).add(int(str(row["feed_id"])))
         names = {int(str(row["id"])): str(row["name"]) for row in self._base.rows_of("feeds")}
         for symbol in self._touched:
+            if self._source.feed is None and symbol in owners:
+                raise SourceAmbiguousError(
+                    f"{symbol!r} has rows already, and this source does not say where its rows come from: name feed=, "
+                    f"such as feed={names[min(owners[symbol])]!r} if it is the same"
+                )
             others = owners.get(symbol, set()) - {self._feed_id}
             if others and self._feed_id not in owners[symbol] and not self._options.allow_mixed:
                 raise FeedConflictError(
-                    f"{symbol!r} comes from feed {names[min(others)]!r}, this source is feed {self._source.feed!r}; "
+                    f"{symbol!r} comes from feed {names[min(others)]!r}, this source is feed {self._feed!r}; "
                     "give the rows another name with symbol=, name the same feed with feed=, or pass allow_mixed=True"
                 )
 
@@ -231,7 +237,7 @@ class _Intake:
             rows["feeds"] = pa.table(
                 {
                     "id": pa.array([self._feed_id], pa.uint16()),
-                    "name": [self._source.feed],
+                    "name": [self._feed],
                     "row_unique_sequence": [self._source.row_unique_sequence],
                 }
             )
@@ -263,7 +269,7 @@ class _Intake:
         return min(lows, default=None), max(highs, default=None)
 
     def _note(self) -> dict[str, object]:
-        return {"source": self._source.described, "feed": self._source.feed, "rows_in": self._rows_in}
+        return {"source": self._source.described, "feed": self._feed, "rows_in": self._rows_in}
 
     def _rejecting(self) -> frozenset[str]:
         rules = self._options.rules

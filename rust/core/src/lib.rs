@@ -7,6 +7,7 @@ pub mod error;
 pub mod layout;
 pub mod log;
 pub mod models;
+pub mod parse;
 pub mod reasons;
 pub mod round;
 pub mod schema;

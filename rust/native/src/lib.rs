@@ -6,6 +6,7 @@ mod errors;
 mod layout;
 mod log;
 mod models;
+mod parse;
 mod schema;
 mod sort;
 mod tally;
@@ -20,13 +21,13 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::aggregate::aggregate_bars;
-    #[pymodule_export]
     use crate::layout::{measure_layout, narrow, widen};
     #[pymodule_export]
     use crate::log::{LogWriter, crc32c, read_log, sync_file, sync_folder};
     #[pymodule_export]
     use crate::models::{timeframe_label, timeframe_ns};
+    #[pymodule_export]
+    use crate::parse::{parse_binance, parse_text};
     #[pymodule_export]
     use crate::schema::{bar_schema, tick_schema};
     #[pymodule_export]

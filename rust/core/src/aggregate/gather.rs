@@ -65,7 +65,9 @@ impl Gathered {
                 start = rows.end;
                 if is_wanted(run.code) {
                     let cursor = &mut cursors[run.code as usize];
-                    if let (true, Some(price), Some(volume)) = (plain, &chunk.columns.price, &chunk.columns.volume) {
+                    if let (true, Some(price), Some(volume)) =
+                        (plain, &chunk.columns.price, &chunk.columns.volume)
+                    {
                         gathered.copy(chunk, (price, volume), rows.clone(), *cursor)?;
                     }
                     *cursor = gathered.place(at as u32, chunk, plain, rows, *cursor)?;
@@ -101,7 +103,14 @@ impl Gathered {
     }
 
     /// Place the other columns, and everything where rows may not count; gives the next free slot.
-    fn place(&mut self, at: u32, chunk: &Chunk<'_>, plain: bool, rows: Range<usize>, from: usize) -> Result<usize> {
+    fn place(
+        &mut self,
+        at: u32,
+        chunk: &Chunk<'_>,
+        plain: bool,
+        rows: Range<usize>,
+        from: usize,
+    ) -> Result<usize> {
         let mut slot = from;
         let sequence = chunk.columns.sequence.as_ref().map(|s| s.values());
         for row in rows {
@@ -109,7 +118,8 @@ impl Gathered {
                 let Some(tick) = chunk.reader.read(row)? else {
                     continue;
                 };
-                (self.price[slot], self.volume[slot], self.parts[slot]) = (tick.price, tick.volume, tick.parts);
+                (self.price[slot], self.volume[slot], self.parts[slot]) =
+                    (tick.price, tick.volume, tick.parts);
             }
             self.timestamp[slot] = chunk.columns.timestamp[row];
             if let (Some(to), Some(sequence)) = (self.sequence.get_mut(slot), sequence) {

@@ -18,11 +18,11 @@ use crate::error::{Error, Result};
 use crate::timeframe::Timeframe;
 use bars::BarColumns;
 pub use eligibility::{BarSpec, Basis};
-pub use stream::BarAggregator;
 use gather::{Gathered, Wanted, is_ordered};
 use input::{Input, Segment, take_columns};
 use kernel::{Carry, MAX_SUM, Sink, Stop, Ticks, fold};
 use plan::Plan;
+pub use stream::BarAggregator;
 
 /// What bars are made: the timeframes, the price they show, and which trades count.
 #[derive(Debug, Clone)]
@@ -57,12 +57,12 @@ pub fn aggregate_bars(batches: &[RecordBatch], options: &BarOptions) -> Result<R
         let start = bars.len();
         match level.parent {
             None => pass.fold_ticks(&codes, level.timeframe, number, &mut bars)?,
-            Some(parent) => bars
-                .roll_up(levels[parent].clone(), level.timeframe.ns(), number)
-                .map_err(|(stop, symbol)| {
+            Some(parent) => bars.roll_up(levels[parent].clone(), level.timeframe.ns(), number).map_err(
+                |(stop, symbol)| {
                     let name = &input.symbols.names()[codes[symbol as usize] as usize];
                     stop_error(stop, level.timeframe, name, 0)
-                })?,
+                },
+            )?,
         }
         levels.push(start..bars.len());
     }
@@ -89,7 +89,9 @@ pub(crate) fn sum_trades(batches: &[RecordBatch]) -> Result<(ArrayRef, Vec<(i128
                     .filter(|sum| (-MAX_SUM..=MAX_SUM).contains(sum))
                     .ok_or_else(|| {
                         let name = &input.symbols.names()[run.code as usize];
-                        Error::InvalidTick(format!("the turnover of {name:?} leaves DECIMAL(38, 16); split the input"))
+                        Error::InvalidTick(format!(
+                            "the turnover of {name:?} leaves DECIMAL(38, 16); split the input"
+                        ))
                     })?;
                 *volume += i128::from(tick.volume);
             }
@@ -111,7 +113,13 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn fold_ticks(&self, codes: &[u32], timeframe: Timeframe, number: usize, bars: &mut BarColumns) -> Result<()> {
+    fn fold_ticks(
+        &self,
+        codes: &[u32],
+        timeframe: Timeframe,
+        number: usize,
+        bars: &mut BarColumns,
+    ) -> Result<()> {
         for (rank, code) in codes.iter().enumerate() {
             let start = bars.len();
             let folded = match &self.segments {
@@ -119,8 +127,9 @@ impl Pass<'_> {
                 None => {
                     let slots = self.gathered.range(*code);
                     if self.gathered.is_ordered(slots.clone()) {
-                        fold_all(self.gathered.ticks(slots.clone()), timeframe, bars)
-                            .map_err(|stop| self.error(stop, timeframe, *code, &self.gathered.timestamp[slots]))?;
+                        fold_all(self.gathered.ticks(slots.clone()), timeframe, bars).map_err(|stop| {
+                            self.error(stop, timeframe, *code, &self.gathered.timestamp[slots])
+                        })?;
                         true
                     } else {
                         false
@@ -146,7 +155,9 @@ impl Pass<'_> {
             let timestamp = &chunk.columns.timestamp[rows.clone()];
             if let Some(sequence) = chunk.columns.sequence.as_ref().filter(|_| self.input.has_sequence) {
                 let sequence = &sequence.values()[rows.clone()];
-                if last >= (timestamp[0], sequence[0]) && last != (i64::MIN, i64::MIN) || !is_ordered(timestamp, sequence) {
+                if last >= (timestamp[0], sequence[0]) && last != (i64::MIN, i64::MIN)
+                    || !is_ordered(timestamp, sequence)
+                {
                     return Ok(false);
                 }
                 last = (timestamp[timestamp.len() - 1], sequence[sequence.len() - 1]);
@@ -246,7 +257,11 @@ impl Pass<'_> {
     }
 }
 
-fn fold_all(ticks: Ticks<'_, i64>, timeframe: Timeframe, bars: &mut BarColumns) -> std::result::Result<(), Stop> {
+fn fold_all(
+    ticks: Ticks<'_, i64>,
+    timeframe: Timeframe,
+    bars: &mut BarColumns,
+) -> std::result::Result<(), Stop> {
     let mut carry = Carry::default();
     fold(ticks, timeframe.ns(), &mut carry, bars)?;
     if let Some(bar) = carry.bar {

@@ -1,10 +1,10 @@
 //! An aggregator's state as bytes: `BTRA`, version, body, CRC32C, all little-endian.
 
+use super::BarOptions;
 use super::eligibility::{BarSpec, Basis};
 use super::kernel::Bar;
 use super::plan::Plan;
 use super::stream::{BarAggregator, Key, Running, SymbolState};
-use super::BarOptions;
 use crate::error::{Error, Result};
 use crate::timeframe::Timeframe;
 
@@ -18,7 +18,9 @@ impl BarAggregator {
     /// [`Error::State`] while late rows wait to be taken.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         if self.has_late() {
-            return Err(Error::State("late rows wait in the aggregator; take them before saving its state".into()));
+            return Err(Error::State(
+                "late rows wait in the aggregator; take them before saving its state".into(),
+            ));
         }
         let mut out = Writer(Vec::new());
         out.0.extend(MAGIC);

@@ -85,14 +85,18 @@ impl BarAggregator {
     /// As [`super::aggregate_bars`]; [`Error::Schema`] also where the columns differ from those of earlier batches.
     pub fn update(&mut self, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
         if self.late_schema.as_ref().is_some_and(|known| known != schema) {
-            return Err(Error::Schema("the columns differ from those of earlier batches; cast them alike".into()));
+            return Err(Error::Schema(
+                "the columns differ from those of earlier batches; cast them alike".into(),
+            ));
         }
         let taken = take_columns(batches, 0)?;
         let spec = self.options.spec.clone();
         let input = Input::new(&taken, self.options.basis, &spec)?;
         let has_sequence = schema.column_with_name("sequence").is_some();
         if self.has_sequence.is_some_and(|known| known != has_sequence) {
-            return Err(Error::Schema("the column sequence is there in some batches only; give it in all or none".into()));
+            return Err(Error::Schema(
+                "the column sequence is there in some batches only; give it in all or none".into(),
+            ));
         }
         let mut gathered = Gathered::new(&input, input.is_plain(), Wanted { only: None, origin: true })?;
         let mut step = Step { done: Vec::new(), late: vec![Vec::new(); batches.len()], states: Vec::new() };
@@ -121,7 +125,8 @@ impl BarAggregator {
     pub fn peek(&self) -> Result<RecordBatch> {
         let mut done = Vec::new();
         for (code, state) in self.states.iter().enumerate() {
-            let mut running: Vec<Option<Bar>> = state.levels.iter().map(|level| level.map(|r| r.bar)).collect();
+            let mut running: Vec<Option<Bar>> =
+                state.levels.iter().map(|level| level.map(|r| r.bar)).collect();
             for (at, level) in self.options.plan.levels().iter().enumerate() {
                 if let Some(finer) = level.parent.and_then(|parent| running[parent]) {
                     let merged = merged(running[at], &finer, level.timeframe.ns());
@@ -146,7 +151,8 @@ impl BarAggregator {
             for (at, level) in self.options.plan.levels().iter().enumerate() {
                 let running = state.levels[at].take();
                 if let Some(running) = running.filter(|_| level.parent.is_none()) {
-                    state.floor_ns = state.floor_ns.max(running.bar.start.saturating_add(level.timeframe.ns()));
+                    state.floor_ns =
+                        state.floor_ns.max(running.bar.start.saturating_add(level.timeframe.ns()));
                 }
             }
         }
@@ -182,7 +188,9 @@ impl BarAggregator {
         slots.start += first_on_time;
         let fail = |stop, at: usize| {
             let row = match stop {
-                Stop::Instant(index) | Stop::Bucket(index) => input.row_at(gathered.timestamp[slots.start + index]),
+                Stop::Instant(index) | Stop::Bucket(index) => {
+                    input.row_at(gathered.timestamp[slots.start + index])
+                }
                 _ => 0,
             };
             stop_error(stop, levels[at].timeframe, &input.symbols.names()[code as usize], row)
@@ -195,7 +203,8 @@ impl BarAggregator {
             made.bars.extend(carry.bar);
             for (bar, (from, to)) in made.bars.iter().zip(&made.rows) {
                 let key = |slot: usize| self.key(input, gathered, slots.start + slot);
-                let of_price = |slot: &usize| ticks.parts.is_none_or(|p| p[*slot] & super::eligibility::PRICE != 0);
+                let of_price =
+                    |slot: &usize| ticks.parts.is_none_or(|p| p[*slot] & super::eligibility::PRICE != 0);
                 let open = (*from..*to).find(of_price).unwrap_or(*from);
                 let close = (*from..*to).rev().find(of_price).unwrap_or(*from);
                 let fresh = Running { bar: *bar, open: key(open), close: key(close) };
@@ -269,7 +278,9 @@ impl BarAggregator {
         let levels = self.options.plan.levels();
         for coarse in (at + 1..levels.len()).filter(|coarse| levels[*coarse].parent == Some(at)) {
             let length = levels[coarse].timeframe.ns();
-            if let Some(running) = state.levels[coarse].filter(|r| bar.start.saturating_sub(r.bar.start) >= length) {
+            if let Some(running) =
+                state.levels[coarse].filter(|r| bar.start.saturating_sub(r.bar.start) >= length)
+            {
                 state.levels[coarse] = None;
                 done.push((code, coarse, running.bar));
                 self.cascade(state, coarse, &running.bar, done, code)?;

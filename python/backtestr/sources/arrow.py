@@ -1,0 +1,195 @@
+"""Parquet, Arrow and Feather files, and frames of any library that speaks the Arrow C stream interface."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructureError
+from backtestr.sources import detect
+from backtestr.sources.files import files
+from backtestr.sources.fixed import constant
+from backtestr.sources.model import OpenedSource, Renames, TickBatch
+from backtestr.sources.text import rename_symbols
+
+BATCH_ROWS = 1 << 17
+_TARGETS = (*detect.SYNONYMS, "sequence", "epoch")
+
+Read = Callable[[], Iterator[pa.RecordBatch]]
+
+
+def open_arrow(
+    data: Any,
+    /,
+    *,
+    columns: Mapping[str, str] | None = None,
+    symbol: Renames = None,
+    timezone: str | None = None,
+    feed: str | None = None,
+) -> OpenedSource:
+    """Open columns: Parquet, Arrow IPC or Feather files, or a frame.
+
+    Numbers and times stay as they are here and are brought to the canonical types, exactly, at validation.
+
+    Args:
+        data: Path, paths or folder, or an object with ``__arrow_c_stream__`` or ``__arrow_c_array__``.
+        columns: Tick column → the data's column; the usual names are recognised without it.
+        symbol: The symbol where no column holds it, or its new name, or names by name.
+        timezone: Zone of times that name none; UTC if not given.
+        feed: Identity of the rows; a symbol that already has rows needs it.
+
+    Raises:
+        SourceStructureError: A column is missing, or a file is damaged.
+        SourceAmbiguousError: The symbol cannot be told.
+
+    Example:
+        >>> opened = open_arrow(pa.table({"ts": [0], "bid": [1.1], "ask": [1.2]}), symbol="EURUSD")
+        >>> next(opened.batches).columns.schema.names
+        ['timestamp_utc', 'bid', 'ask', 'symbol']
+    """
+    parts = _frame(data) if _is_frame(data) else [_file(path) for path in files(data)]
+    plans = [(name, _mapping(name, schema, columns, symbol), read) for name, schema, read in parts]
+    unique = bool(plans) and all("sequence" in mapping for _, mapping, _ in plans)
+    epoch = bool(plans) and all("epoch" in mapping for _, mapping, _ in plans)
+
+    def batches() -> Iterator[TickBatch]:
+        for name, mapping, read in plans:
+            row = 0
+            try:
+                for batch in read():
+                    if batch.num_rows:
+                        yield rename_symbols(_renamed(name, batch, mapping, symbol, timezone, row), symbol)
+                    row += batch.num_rows
+            except (pa.ArrowInvalid, OSError) as error:
+                raise SourceStructureError(f"{name}: damaged after row {row}: {error}") from error
+
+    said = "columns " + ", ".join(plans[0][1].values()) if plans else "no columns"
+    return OpenedSource("arrow", feed, batches(), said, row_unique_sequence=unique, has_epoch=epoch)
+
+
+def _is_frame(data: Any) -> bool:
+    return hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
+
+
+def _frame(data: Any) -> list[tuple[str, pa.Schema, Read]]:
+    if hasattr(data, "__arrow_c_stream__"):
+        reader = pa.RecordBatchReader.from_stream(data)
+    else:
+        batch = pa.record_batch(data)
+        reader = pa.RecordBatchReader.from_batches(batch.schema, [batch])
+    return [(type(data).__name__, reader.schema, lambda: _cut(reader))]
+
+
+def _cut(batches: Any) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            yield batch.slice(start, BATCH_ROWS)
+
+
+def _file(path: Path) -> tuple[str, pa.Schema, Read]:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+        if magic[:4] == b"PAR1":
+            return str(path), pq.read_schema(path), lambda: _parquet(path)
+        if magic == b"ARROW1":
+            with pa.OSFile(str(path)) as source:
+                return str(path), pa.ipc.open_file(source).schema, lambda: _ipc(path, stream=False)
+        with pa.OSFile(str(path)) as source:
+            return str(path), pa.ipc.open_stream(source).schema, lambda: _ipc(path, stream=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SourceStructureError(
+            f"{path}: not Parquet, Arrow or Feather, or damaged ({error}); check source="
+        ) from error
+
+
+def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=BATCH_ROWS)
+
+
+def _ipc(path: Path, *, stream: bool) -> Iterator[pa.RecordBatch]:
+    with pa.OSFile(os.fspath(path)) as source:
+        if stream:
+            yield from _cut(pa.ipc.open_stream(source))
+        else:
+            reader = pa.ipc.open_file(source)
+            yield from _cut(reader.get_batch(index) for index in range(reader.num_record_batches))
+
+
+def _mapping(name: str, schema: pa.Schema, columns: Mapping[str, str] | None, symbol: Renames) -> dict[str, str]:
+    """Tick column → the data's column."""
+    names = list(schema.names)
+    if columns is None:
+        mapping = {target: names[at] for target, at in detect.recognise(names).items() if target != "date"}
+        mapping |= {target: target for target in ("sequence", "epoch") if target in names}
+    else:
+        mapping = {("timestamp" if target == "timestamp_utc" else target): at for target, at in columns.items()}
+        for target, at in mapping.items():
+            if target not in _TARGETS:
+                raise ArgumentError(f"columns={{{target!r}: …}}: not a column of ticks; known are {', '.join(_TARGETS)}")
+            if names.count(at) != 1:
+                raise SourceStructureError(f"{name}: no one column {at!r} among {', '.join(names)}")
+    if "timestamp" not in mapping or not {"price", "bid", "ask"} & set(mapping):
+        raise SourceStructureError(
+            f"{name}: no column for {'price (or bid and ask)' if 'timestamp' in mapping else 'timestamp_utc'} among "
+            f"{', '.join(names)}; name it with columns="
+        )
+    if "symbol" not in mapping and not isinstance(symbol, str):
+        raise SourceAmbiguousError(f"{name}: no column holds the symbol; give symbol=")
+    return mapping
+
+
+def _renamed(
+    name: str, batch: pa.RecordBatch, mapping: dict[str, str], symbol: Renames, timezone: str | None, first: int
+) -> TickBatch:
+    columns: dict[str, pa.Array] = {}
+    for target, at in mapping.items():
+        column = batch.column(batch.schema.get_field_index(at))
+        if target in {"symbol", "exchange", "conditions"}:
+            column = _dictionary(column)
+        elif target == "timestamp":
+            column = _times(name, column, timezone)
+        columns["timestamp_utc" if target == "timestamp" else target] = column
+    if "symbol" not in columns:
+        columns["symbol"] = constant(str(symbol), batch.num_rows)
+
+    def locate(rows: Sequence[int]) -> list[tuple[int, str]]:
+        return [(first + row + 1, str(batch.slice(row, 1).to_pylist()[0])) for row in rows]
+
+    return TickBatch(pa.record_batch(columns), name, locate)
+
+
+def _dictionary(column: pa.Array) -> pa.Array:
+    """Text of any Arrow type as a dictionary with 32-bit keys whose values all occur in the column."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not pa.types.is_string(column.type):
+        column = column.cast(pa.string())
+    return pc.dictionary_encode(column)
+
+
+def _times(name: str, column: pa.Array, timezone: str | None) -> pa.Array:
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        text = column.cast(pa.string())
+        for wanted in (pa.timestamp("ns", tz="UTC"), pa.timestamp("ns")):
+            try:
+                column = text.cast(wanted)
+                break
+            except pa.ArrowInvalid:
+                continue
+        else:
+            raise SourceStructureError(f"{name}: a text of the timestamp column is no ISO 8601 time; convert the column first")
+        kind = column.type
+    if timezone is not None and pa.types.is_timestamp(kind) and kind.tz is None:
+        return pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="latest").cast(
+            pa.timestamp(kind.unit, tz="UTC")
+        )
+    return column

@@ -1,0 +1,32 @@
+"""Arrow columns from numpy integers, without touching rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+FIXED = pa.decimal128(18, 8)
+INSTANT = pa.timestamp("ns", tz="UTC")
+
+
+def fixed(values: npt.NDArray[np.int64], absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """Units of 1e-8 as ``decimal128(18, 8)``."""
+    wide = np.empty((len(values), 2), dtype="<i8")
+    wide[:, 0] = values
+    wide[:, 1] = values >> 63
+    validity = None if absent is None or not absent.any() else np.packbits(~absent, bitorder="little").tobytes()
+    buffers: list[Any] = [None if validity is None else pa.py_buffer(validity), pa.py_buffer(wide)]
+    return pa.Array.from_buffers(FIXED, len(values), buffers)
+
+
+def instants(values: npt.NDArray[np.int64]) -> pa.Array:
+    """Nanoseconds since 1970 as ``timestamp[ns, UTC]``."""
+    return pa.array(values, pa.int64()).cast(INSTANT)
+
+
+def constant(name: str, rows: int) -> pa.Array:
+    """One text for all rows, as a dictionary."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array([name], pa.string()))

@@ -1,0 +1,52 @@
+"""What the text files of currency vendors share: the pair is in the file's name, not in the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+from typing import Any
+
+from backtestr.errors import SourceAmbiguousError, SourceStructureError
+from backtestr.sources.files import Member
+from backtestr.sources.model import OpenedSource, Renames, TickBatch
+from backtestr.sources.pairs import pair_in
+from backtestr.sources.text import head, head_text, text_batches
+
+Specify = Callable[[Member, list[str]], tuple[dict[str, Any], int]]
+
+
+def pair_of(member: Member, symbol: Renames) -> str:
+    """The symbol as given, or the pair in the file's name.
+
+    Raises:
+        SourceAmbiguousError: Neither is there.
+    """
+    if isinstance(symbol, str):
+        return symbol
+    pair = pair_in(PurePath(member.inner).name)
+    if pair is None:
+        raise SourceAmbiguousError(f"{member.name}: the file name holds no currency pair; give symbol=")
+    return symbol.get(pair, pair) if symbol else pair
+
+
+def first_cells(member: Member) -> list[str]:
+    """The cells of the first row; none of an empty text."""
+    text = head_text(member, None)
+    return head(text, ",", None, 1).rows[0] if text.strip() else []
+
+
+def refuse(member: Member, vendor: str, cells: list[str]) -> SourceStructureError:
+    """The error for a first row that is not the vendor's."""
+    return SourceStructureError(
+        f"{member.name}: the first row {','.join(cells)[:80]!r} is not {vendor} tick data (line 1, column 0); check source="
+    )
+
+
+def open_fx(name: str, feed: str, plans: list[tuple[Member, dict[str, Any], int, Renames]], said: str) -> OpenedSource:
+    """The source over planned members."""
+
+    def batches() -> Iterator[TickBatch]:
+        for member, spec, skip_lines, renames in plans:
+            yield from text_batches(member, spec, skip_lines=skip_lines, renames=renames)
+
+    return OpenedSource(name, feed, batches(), said)

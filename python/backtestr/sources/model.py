@@ -1,0 +1,58 @@
+"""What every source gives: batches of ticks, and where each row stood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class TickBatch:
+    """Rows of one stretch of a source.
+
+    Attributes:
+        columns: Canonical column names. ``symbol`` is a dictionary; ``faults`` (uint32) is there where a value could not
+            be read; ``sequence`` only where the vendor's is unique per row; ``exchange`` holds the venue's code as text.
+        member: The file, or file and archive member, for messages.
+        locate: From rows of this batch to (line in the source, counted from 1; raw text), in the given order.
+    """
+
+    columns: pa.RecordBatch
+    member: str
+    locate: Callable[[Sequence[int]], list[tuple[int, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSource:
+    """A source ready to be read once.
+
+    Attributes:
+        name: The preset that reads it.
+        feed: The identity of the rows for deduplication; none where only the caller can tell.
+        batches: The ticks. Closing the iterator closes the files.
+        described: One line on what was found.
+        row_unique_sequence: ``sequence`` is the vendor's and unique per (symbol, epoch, trade or quote).
+        has_epoch: The batches carry ``epoch``.
+        skipped: Rows the format holds that are no ticks, by kind; filled while reading.
+    """
+
+    name: str
+    feed: str | None
+    batches: Iterator[TickBatch]
+    described: str
+    row_unique_sequence: bool = False
+    has_epoch: bool = False
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+class Opener(Protocol):
+    """Opens one format; options are keyword-only."""
+
+    def __call__(self, data: Any, /, **options: Any) -> OpenedSource:
+        """Open ``data`` for reading."""
+
+
+Renames = str | Mapping[str, str] | None

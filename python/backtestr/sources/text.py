@@ -1,0 +1,229 @@
+"""Delimited text of any encoding, streamed through the native parser."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from backtestr import _native
+from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructureError
+from backtestr.sources.files import ByteStream, Member
+from backtestr.sources.model import Renames, TickBatch
+
+CHUNK_BYTES = 8 << 20
+
+Parse = Callable[[bytes, bool, int], tuple[pa.RecordBatch, int, int, int]]
+
+
+class TextStream:
+    """A member's text as UTF-8 bytes without a byte-order mark; ``ended`` once the last of it is read."""
+
+    def __init__(self, member: Member, encoding: str | None) -> None:
+        self._name = member.name
+        self._encoding = encoding
+        self._decoder = _decoder(encoding)
+        self._lines = 1
+        self._started = False
+        self.ended = False
+        self._stream: ByteStream = member.open()
+
+    def read(self, size: int) -> bytes:
+        """Read and convert ``size`` bytes of the file; an empty answer is the end."""
+        while True:
+            raw = self._stream.read(size)
+            self.ended = len(raw) < size
+            data = raw if self._decoder is None else self._convert(raw)
+            if not self._started and data:
+                data = data.removeprefix(codecs.BOM_UTF8)
+                self._started = True
+            if data or self.ended:
+                return data
+
+    def _convert(self, raw: bytes) -> bytes:
+        assert self._decoder is not None  # noqa: S101 - only called where there is one
+        try:
+            text = self._decoder.decode(raw, final=self.ended)
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start].decode(error.encoding, "ignore")
+            line = self._lines + before.count("\n")
+            raise SourceStructureError(
+                f"{self._name}: bytes that are not {self._encoding} (line {line}, column 0); check encoding="
+            ) from error
+        self._lines += text.count("\n")
+        return text.encode()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+def _decoder(encoding: str | None) -> codecs.IncrementalDecoder | None:
+    if encoding is None:
+        return None
+    try:
+        known = codecs.lookup(encoding)
+    except LookupError as error:
+        raise ArgumentError(f"encoding={encoding!r} is not known to Python") from error
+    if known.name in {"utf-8", "utf-8-sig", "ascii"}:
+        return None
+    return codecs.getincrementaldecoder(encoding)("strict")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first rows of a text, for finding out what it is.
+
+    Attributes:
+        rows: Cells of the first non-blank lines.
+        ends: For each row the number of lines up to its end.
+    """
+
+    rows: list[list[str]]
+    ends: list[int]
+
+
+def head_text(member: Member, encoding: str | None) -> str:
+    """The first 64 KiB of a member, cut at the end of a line."""
+    stream = TextStream(member, encoding)
+    try:
+        data = stream.read(1 << 16)
+    finally:
+        stream.close()
+    if len(data) >= 1 << 16 and b"\n" in data:
+        data = data[: data.rindex(b"\n")]
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SourceStructureError(
+            f"{member.name}: bytes that are not UTF-8 (line {line}, column 0); name the text's encoding with encoding="
+        ) from error
+
+
+def head(text: str, separator: str, quote: str | None, rows: int = 2) -> Head:
+    """Split the first rows of a text."""
+    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, quotechar=quote or '"', quoting=quoting)
+    found = Head([], [])
+    for row in reader:
+        if row:
+            found.rows.append(row)
+            found.ends.append(reader.line_num)
+        if len(found.rows) == rows:
+            break
+    return found
+
+
+def text_batches(
+    member: Member,
+    spec: dict[str, Any],
+    *,
+    encoding: str | None = None,
+    skip_lines: int = 0,
+    renames: Renames = None,
+) -> Iterator[TickBatch]:
+    """Stream a member's rows through the native text parser.
+
+    Args:
+        member: The text.
+        spec: Separator, quote and fields, as the native ``parse_text`` takes them.
+        encoding: Other than UTF-8.
+        skip_lines: Lines of header.
+        renames: The name of the one symbol in the text, or names by name.
+
+    Yields:
+        Batches of the rows of about 8 MiB of text.
+    """
+    text = json.dumps(spec)
+
+    def parse(chunk: bytes, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]:
+        return _native.parse_text(chunk, text, last=last, first_line=first_line)
+
+    for batch, _ in parsed_batches(member, parse, encoding=encoding, skip_lines=skip_lines):
+        yield rename_symbols(batch, renames)
+
+
+def parsed_batches(
+    member: Member, parse: Parse, *, encoding: str | None = None, skip_lines: int = 0
+) -> Iterator[tuple[TickBatch, int]]:
+    """Stream a member through a parser that takes whole rows; with each batch the number of rows it left out."""
+    stream = TextStream(member, encoding)
+    try:
+        tail, first_line = _skip(stream, skip_lines), 1 + skip_lines
+        while True:
+            data = stream.read(CHUNK_BYTES)
+            chunk = tail + data
+            try:
+                batch, consumed, lines, skipped = parse(chunk, stream.ended, first_line)
+            except SourceStructureError as error:
+                raise SourceStructureError(f"{member.name}: {error}") from error
+            if batch.num_rows or skipped:
+                yield _located(batch, member, chunk[:consumed], first_line), skipped
+            if stream.ended:
+                return
+            tail = chunk[consumed:]
+            first_line += lines
+    finally:
+        stream.close()
+
+
+def _skip(stream: TextStream, lines: int) -> bytes:
+    data = b""
+    for _ in range(lines):
+        while b"\n" not in data:
+            more = stream.read(1 << 16)
+            if not more:
+                return b""
+            data += more
+        data = data[data.index(b"\n") + 1 :]
+    return data
+
+
+def _located(batch: pa.RecordBatch, member: Member, chunk: bytes, first_line: int) -> TickBatch:
+    at = batch.schema.get_field_index("offset")
+    offsets = batch.column(at).to_numpy()
+
+    def locate(rows: Sequence[int]) -> list[tuple[int, str]]:
+        found: dict[int, tuple[int, str]] = {}
+        position, line = 0, first_line
+        for row in sorted(set(rows)):
+            start = int(offsets[row])
+            end = int(offsets[row + 1]) if row + 1 < len(offsets) else len(chunk)
+            line += chunk.count(b"\n", position, start)
+            position = start
+            found[row] = (line, chunk[start:end].rstrip(b"\r\n").decode("utf-8", "replace"))
+        return [found[row] for row in rows]
+
+    return TickBatch(batch.remove_column(at), member.name, locate)
+
+
+def rename_symbols(batch: TickBatch, renames: Renames) -> TickBatch:
+    """The batch with its symbols renamed.
+
+    Raises:
+        SourceAmbiguousError: One new name is given, and the batch holds several symbols.
+    """
+    if renames is None:
+        return batch
+    at = batch.columns.schema.get_field_index("symbol")
+    column = batch.columns.column(at)
+    names = column.dictionary.to_pylist()
+    if isinstance(renames, str):
+        if len(names) > 1:
+            raise SourceAmbiguousError(
+                f"{batch.member}: symbol={renames!r} renames one symbol, but the text holds {names[0]!r}, {names[1]!r} …; "
+                f'give symbol={{"{names[0]}": "new name", …}}'
+            )
+        new = [renames] * len(names)
+    else:
+        new = [renames.get(name, name) for name in names]
+        if len(set(new)) < len(names):
+            raise SourceAmbiguousError(f"{batch.member}: symbol= gives two symbols the same name")
+    renamed = pa.DictionaryArray.from_arrays(column.indices, pa.array(new, pa.string()))
+    return TickBatch(batch.columns.set_column(at, "symbol", renamed), batch.member, batch.locate)
