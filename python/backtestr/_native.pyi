@@ -164,6 +164,9 @@ def vwap(data: Any) -> pa.Table:
         InvalidTickError: A value is missing or out of range; names the row.
     """
 
+def append_vwap(data: Any) -> pa.Table:
+    """Stored bars with their vwap, in the canonical columns."""
+
 @final
 class BarAggregator:
     """Make the bars of :func:`aggregate_bars` from ticks that arrive batch by batch.

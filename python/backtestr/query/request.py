@@ -62,7 +62,7 @@ def read_bars(
     for basis, names in wanted.items():
         materialised = [name for name in names if frame.ns in stored and basis in version.bases.get(name, ())]
         others = [name for name in names if name not in materialised]
-        parts.append(append_vwap(storage.reader.bars(version, materialised, str(frame), basis, start, end)).cast(BARS))
+        parts.append(append_vwap(storage.reader.bars(version, materialised, str(frame), basis, start, end)))
         if others:
             ticks = storage.reader.ticks(version, others, _ceil(start, frame.ns), _ceil(end, frame.ns))
             parts.append(aggregate_bars(ticks, [str(frame)], price=basis, bar_spec=version.bar_spec))

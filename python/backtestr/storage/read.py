@@ -44,7 +44,7 @@ class Located:
 
 
 _FOOTERS = 4_096
-_TEXT = ["symbol", "conditions", "timeframe", "price_basis"]
+_TEXT = {"symbol", "conditions", "timeframe", "price_basis"}
 _STORED_BARS = pa.schema([field for field in BAR_SCHEMA if field.name != "vwap"])
 
 

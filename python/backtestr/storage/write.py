@@ -113,7 +113,7 @@ def _file_line(
         digest = hashlib.file_digest(file, "sha256").digest()
         footer = read_footer(file)
     line = (file_id, table, interval, relative, path.stat().st_size, rows, digest, crc32c(footer), low, high)
-    return pa.table({field.name: pa.array([value], field.type) for field, value in zip(FILES, line, strict=True)})
+    return pa.table([pa.array([value], field.type) for field, value in zip(FILES, line, strict=True)], schema=FILES)
 
 
 def read_footer(file: object) -> bytes:

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Decimal128Type;
 use arrow_array::{ArrayRef, Decimal128Array, RecordBatch};
 use arrow_schema::{Field, Schema, SchemaRef};
 
@@ -36,4 +38,29 @@ pub fn vwap(batches: &[RecordBatch]) -> Result<RecordBatch> {
         column(quotient, fixed()),
     ];
     RecordBatch::try_new(schema(), columns).map_err(|error| Error::Schema(error.to_string()))
+}
+
+/// Stored bars with their vwap, in the canonical columns.
+///
+/// # Errors
+/// [`Error::Schema`] if the other columns are not those of bars.
+pub fn append_vwap(bars: &RecordBatch) -> Result<RecordBatch> {
+    let sums = |name: &str| {
+        let column = bars.column_by_name(name).and_then(|column| column.as_primitive_opt::<Decimal128Type>());
+        column.ok_or_else(|| Error::Schema(format!("bars without a decimal column {name}")))
+    };
+    let (turnover, volume) = (sums("turnover")?, sums("volume")?);
+    let quotients = turnover.values().iter().zip(volume.values());
+    let vwap: Decimal128Array = quotients.map(|(t, v)| crate::round::div_half_even(*t, *v)).collect();
+    let vwap: ArrayRef = Arc::new(vwap.with_data_type(fixed()));
+    let schema = crate::schema::bars();
+    let columns = schema.fields().iter().map(|field| match field.name().as_str() {
+        "vwap" => Ok(Arc::clone(&vwap)),
+        name => bars
+            .column_by_name(name)
+            .cloned()
+            .ok_or_else(|| Error::Schema(format!("bars without column {name}"))),
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    RecordBatch::try_new(schema, columns).map_err(|error| Error::Schema(error.to_string()))
 }

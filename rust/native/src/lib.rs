@@ -40,7 +40,7 @@ mod _native {
     #[pymodule_export]
     use crate::validate::{TickValidator, validate_ticks};
     #[pymodule_export]
-    use crate::vwap::vwap_by_symbol;
+    use crate::vwap::{append_vwap, vwap_by_symbol};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
