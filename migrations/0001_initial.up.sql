@@ -1,5 +1,5 @@
 -- Columns of every table. A column keeps its field_id for ever: files name columns by it, never by their name.
--- type is a DuckDB type; "default" is a SQL literal for rows of files that lack the column; null means NULL.
+-- type is a DuckDB type; "default" is the text of the value that rows of files without the column have; null means NULL.
 -- Metrics are DOUBLE: a profit factor without losers is infinite, and a return has no largest value.
 -- Keys, by which the newest row wins: positions (position_id), orders (order_id), fills (fill_id), backtests and
 -- backtest_metrics (backtest_id), daily_performance (backtest_id, date), exchanges (id), feeds (id).
@@ -63,7 +63,7 @@ insert into financial_data.data_columns (table_name, field_id, name, type, "defa
     ('positions', 10, 'unrealized_pnl', 'DECIMAL(18,8)', '0', null),
     ('positions', 11, 'realized_pnl', 'DECIMAL(18,8)', '0', null),
     ('positions', 12, 'fees', 'DECIMAL(18,8)', '0', null),
-    ('positions', 13, 'status', 'ENUM(''open'', ''closed'', ''partially_filled'')', '''open''', null),
+    ('positions', 13, 'status', 'ENUM(''open'', ''closed'', ''partially_filled'')', 'open', null),
     ('positions', 14, 'metadata', 'STRUCT(strategy_id VARCHAR, signal_strength DOUBLE, stop_loss DECIMAL(18,8), take_profit DECIMAL(18,8), tags VARCHAR[])', null, null);
 
 insert into financial_data.data_columns (table_name, field_id, name, type, "default", dropped_lsn) values
@@ -109,7 +109,7 @@ insert into financial_data.data_columns (table_name, field_id, name, type, "defa
     ('backtests', 10, 'slippage_rate', 'DECIMAL(8,6)', '0.0001', null),
     ('backtests', 11, 'created_at', 'TIMESTAMP', null, null),
     ('backtests', 12, 'completed_at', 'TIMESTAMP', null, null),
-    ('backtests', 13, 'status', 'ENUM(''running'', ''completed'', ''failed'', ''cancelled'')', '''running''', null),
+    ('backtests', 13, 'status', 'ENUM(''running'', ''completed'', ''failed'', ''cancelled'')', 'running', null),
     ('backtests', 14, 'metadata', 'VARCHAR', null, null);
 
 insert into financial_data.data_columns (table_name, field_id, name, type, "default", dropped_lsn) values

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
-from backtestr._native import aggregate_bars, append_vwap
+from backtestr._native import aggregate_bars, append_vwap, sort_ticks
 from backtestr.errors import ArgumentError, SymbolNotFoundError
 from backtestr.models import Timeframe
 from backtestr.query.frame import Frame
@@ -68,7 +68,7 @@ def read_bars(
             parts.append(aggregate_bars(ticks, [str(frame)], price=basis, bar_spec=version.bar_spec))
     table = pa.concat_tables(parts).unify_dictionaries()
     if len(parts) > 2:
-        table = table.sort_by([("symbol", "ascending"), ("timestamp_utc", "ascending")])
+        table = sort_ticks(table)
     return Frame(table)
 
 

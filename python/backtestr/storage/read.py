@@ -139,7 +139,7 @@ class Reader:
         return pq.ParquetFile(
             path,
             metadata=metadata,
-            read_dictionary=_TEXT,
+            read_dictionary=_TEXT.intersection(metadata.schema.names),
             page_checksum_verification=self._verify,
             pre_buffer=False,
         )
