@@ -64,11 +64,10 @@ clean: ## Remove everything that was built
 $(STAMPS)/tools: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python .ci/requirements.py > $(VENV)/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3 maturin==1.16.0
 	mkdir -p $(STAMPS) && touch $@
 
-# maturin installs the dev group itself, which the pinned pip understands
+# maturin installs the dev group and the extras too, for which a pip of before 25.1 is too old
 $(STAMPS)/extension: $(STAMPS)/tools $(RUST_SOURCES)
-	. $(BIN)/activate && maturin develop --release --locked
+	. $(BIN)/activate && maturin develop --release --locked --extras pandas,polars,databento
 	touch $@

@@ -7,11 +7,11 @@ import time
 import polars as pl
 import pyarrow as pa
 import pytest
-from peers import SECONDS, polars_cascade
-from ticks import trades
 
 import backtestr as bt
 from backtestr import _native
+from peers import SECONDS, polars_cascade
+from ticks import trades
 
 ROWS = 10_000_000
 SETS = {

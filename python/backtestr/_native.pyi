@@ -1,7 +1,7 @@
 """Kernels in Rust over Arrow data; every call releases the GIL."""
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Protocol, Self, final
+from typing import Any, Final, Protocol, Self, final
 
 import pyarrow as pa
 
@@ -13,18 +13,12 @@ REASONS: Final[dict[str, int]]
 """Bit of every reason that a row can be rejected or flagged for, by name."""
 
 def bar_schema() -> pa.Schema: ...
-def parse_text(
-    chunk: bytes, spec: str, *, last: bool, first_line: int
-) -> tuple[pa.RecordBatch, int, int, int]: ...
-def parse_binance(
-    chunk: bytes, *, clock: str, last: bool, first_line: int
-) -> tuple[pa.RecordBatch, int, int, int]: ...
+def parse_text(chunk: bytes, spec: str, *, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]: ...
+def parse_binance(chunk: bytes, *, clock: str, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]: ...
 def tick_schema() -> pa.Schema: ...
 def timeframe_label(ns: int) -> str: ...
 def timeframe_ns(text: str) -> int: ...
-def validate_ticks(
-    data: Any, *, rules: ValidationRules | None = None
-) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+def validate_ticks(data: Any, *, rules: ValidationRules | None = None) -> tuple[pa.Table, pa.Table, dict[str, int]]:
     """Judge ticks row by row.
 
     Args:
@@ -112,10 +106,8 @@ class _BarSpec(Protocol):
     @property
     def volume_excludes(self) -> Sequence[str]: ...
 
-_Basis = Literal["trade", "bid", "ask", "mid"]
-
 def aggregate_bars(
-    data: Any, timeframes: Sequence[str], *, price: _Basis = "trade", bar_spec: _BarSpec | None = None
+    data: Any, timeframes: Sequence[str], *, price: str = "trade", bar_spec: _BarSpec | None = None
 ) -> pa.Table:
     """Aggregate ticks to exact bars of several timeframes in one pass.
 
@@ -157,7 +149,7 @@ def vwap(data: Any) -> pa.Table:
         data: Ticks as for :func:`aggregate_bars`.
 
     Returns:
-        ``symbol``, ``turnover``, ``volume`` and ``vwap`` (half-even at 1e-8, null at zero volume), in byte order of symbol.
+        ``symbol`` (in byte order), ``turnover``, ``volume`` and ``vwap`` (half-even at 1e-8, null at zero volume).
 
     Raises:
         SchemaError: A column is missing or of an unusable type.
@@ -177,9 +169,7 @@ class BarAggregator:
         timeframes: As for :func:`aggregate_bars`, as are ``price`` and ``bar_spec``.
     """
 
-    def __new__(
-        cls, timeframes: Sequence[str], *, price: _Basis = "trade", bar_spec: _BarSpec | None = None
-    ) -> Self: ...
+    def __new__(cls, timeframes: Sequence[str], *, price: str = "trade", bar_spec: _BarSpec | None = None) -> Self: ...
     def update(self, data: Any) -> pa.Table:
         """Add ticks and return the bars they complete: a bar ends when a tick of its symbol in a later bucket arrives.
 

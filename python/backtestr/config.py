@@ -19,6 +19,8 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGN
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _FILES = ("backtestr.toml", "pyproject.toml")
 _ENVIRONMENT = "BACKTESTR_"
+STORE_VARIABLE = "BACKTESTR_STORE"
+"""Names the command line's store; it is no setting."""
 _DEFAULT = "default"
 _MIB = 1024**2
 
@@ -95,21 +97,19 @@ class Settings:
         """
         variables = os.environ if environment is None else environment
         path, table = _find_file(Path.cwd() if directory is None else Path(directory))
-        layers = [
-            _Layer(dict(overrides), lambda name: "keyword"),
-            _Layer(_from_environment(variables), lambda name: _ENVIRONMENT + name.upper()),
-            _Layer(table, lambda name: str(path)),
-        ]
+        given = {name: _Given(value, "keyword") for name, value in overrides.items()}
+        stated = {name: _Given(value, _ENVIRONMENT + name.upper()) for name, value in _from_environment(variables)}
+        written = {name: _Given(value, str(path)) for name, value in table.items()}
+        layers = [given, stated, written]
         for layer in layers:
-            for name in layer.values:
+            for name, (_, origin) in layer.items():
                 if name not in _SETTINGS:
-                    raise ConfigError(f"{layer.origin(name)}: no such setting as {name!r}; take from {_known()}")
+                    raise ConfigError(f"{origin}: no such setting as {name!r}; take from {', '.join(_SETTINGS)}")
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         for name, (default, read) in _SETTINGS.items():
-            layer = next((layer for layer in layers if layer.values.get(name) is not None), None)
-            raw = default() if layer is None else layer.values[name]
-            origins[name] = _DEFAULT if layer is None else layer.origin(name)
+            found = (layer[name] for layer in layers if name in layer and layer[name].value is not None)
+            raw, origins[name] = next(found, None) or _Given(default(), _DEFAULT)
             try:
                 values[name] = read(raw)
             except (TypeError, ValueError) as error:
@@ -134,21 +134,17 @@ class Settings:
         return type(self), (*values, dict(self.origins))
 
 
-class _Layer(NamedTuple):
-    values: Mapping[str, Any]
-    origin: Callable[[str], str]
+class _Given(NamedTuple):
+    value: Any
+    origin: str
 
 
-def _known() -> str:
-    return ", ".join(_SETTINGS)
-
-
-def _from_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name.removeprefix(_ENVIRONMENT).lower(): value
+def _from_environment(variables: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [
+        (name.removeprefix(_ENVIRONMENT).lower(), value)
         for name, value in variables.items()
-        if name.startswith(_ENVIRONMENT) and value
-    }
+        if name.startswith(_ENVIRONMENT) and value and name != STORE_VARIABLE
+    ]
 
 
 def _find_file(directory: Path) -> tuple[Path | None, dict[str, Any]]:

@@ -101,7 +101,8 @@ class Store:
 
         Example:
             >>> import backtestr as bt, pyarrow as pa, datetime as dt, tempfile
-            >>> ticks = pa.table({"timestamp_utc": [dt.datetime(2024, 1, 2, 14, 30)], "price": ["1.5"], "volume": ["2"]})
+            >>> at = [dt.datetime(2024, 1, 2, 14, 30)]
+            >>> ticks = pa.table({"timestamp_utc": at, "price": ["1.5"], "volume": ["2"]})
             >>> with bt.open(tempfile.mkdtemp()) as store:
             ...     store.ingest(ticks, symbol="A", feed="example").accepted
             1
@@ -208,7 +209,7 @@ class Store:
             quarantined=sum(file.rows for file in version.of("quarantine")),
             symbols=len(version.symbols),
             files=version.files.num_rows,
-            live_bytes=sum(file.bytes for file in version.file_by_id.values()),
+            live_bytes=sum(file.size for file in version.file_by_id.values()),
             bytes_on_disk=sum(path.stat().st_size for path in storage.layout.root.rglob("*") if path.is_file()),
             first=min((row["min_ns"] for row in version.symbols.values()), default=None),
             last=max((row["max_ns"] for row in version.symbols.values()), default=None),

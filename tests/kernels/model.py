@@ -55,7 +55,10 @@ def bars(
         at, row = numbered
         if "sequence" not in row:
             return (row["ts"], at)
-        ties = (row.get(name) if row.get(name) is not None else low for name in ("tick_type", "price", "volume", "bid", "ask"))
+        ties = (
+            row.get(name) if row.get(name) is not None else low
+            for name in ("tick_type", "price", "volume", "bid", "ask")
+        )
         return (row["ts"], row["sequence"], *ties)
 
     ordered = [row for _, row in sorted(enumerate(rows), key=order)]

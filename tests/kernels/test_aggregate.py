@@ -1,19 +1,20 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from decimal import Decimal
 from fractions import Fraction
 
-import model
 import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ticks import DAY, FIXED, instants, rows_of, table, trades
 
 import backtestr as bt
 from backtestr.errors import ArgumentError, BarOverflowError, InvalidTickError, SchemaError, StateError, TimeframeError
+from tests.kernels import model
+from tests.kernels.ticks import DAY, FIXED, instants, rows_of, table, trades
 
 STANDARD = ["1s", "5s", "15s", "30s", "1m", "5m", "15m", "30m", "1h", "4h", "1d"]
 LABELS = [*STANDARD, "20s", "2d", "7d", "1ms", "90m", "86400s"]
@@ -213,7 +214,9 @@ class TestInputs:
         ticks = table(self.ROWS)
         ticks = ticks.set_column(0, "symbol", ticks["symbol"].cast(pa.string()))
         if pa.types.is_dictionary(kind):
-            ticks = ticks.set_column(0, "symbol", ticks["symbol"].cast(kind.value_type).combine_chunks().dictionary_encode().cast(kind))
+            ticks = ticks.set_column(
+                0, "symbol", ticks["symbol"].cast(kind.value_type).combine_chunks().dictionary_encode().cast(kind)
+            )
         else:
             ticks = ticks.set_column(0, "symbol", ticks["symbol"].cast(kind))
         want = model.bars(self.ROWS[3:180], STANDARD)
@@ -242,7 +245,7 @@ class TestAggregator:
         rows = ordered(rows)
         edges = [0, *sorted(min(c, len(rows)) for c in cuts), len(rows)]
         whole = table(rows)
-        parts = [whole[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        parts = [whole[a:b] for a, b in itertools.pairwise(edges)]
         want = model.bars(rows, labels(frames))
         assert stream(parts, frames) == want
         assert rows_of(bt.aggregate_bars(whole, frames)) == want
@@ -349,7 +352,12 @@ def test_vwap_per_symbol(rows: list[dict[str, object]]) -> None:
         turnover = sum(r["volume"] * r["price"] for r in rows if r["symbol"] == symbol)
         want.append((symbol, turnover, volume, Fraction(round(turnover / volume * 10**8), 10**8) if volume else None))
     found = [
-        (r["symbol"], Fraction(r["turnover"]), Fraction(r["volume"]), None if r["vwap"] is None else Fraction(r["vwap"]))
+        (
+            r["symbol"],
+            Fraction(r["turnover"]),
+            Fraction(r["volume"]),
+            None if r["vwap"] is None else Fraction(r["vwap"]),
+        )
         for r in bt.vwap(table(rows)).to_pylist()
     ]
     assert found == want

@@ -41,7 +41,9 @@ def table(rows: list[dict[str, Any]], unit: str = "ns", symbol: pa.DataType | No
 
 def rows_of(bars: pa.Table) -> list[tuple[Any, ...]]:
     bars = bars.set_column(3, "timestamp_utc", bars["timestamp_utc"].cast(pa.int64()))
-    exact = [[Fraction(v) if isinstance(v, Decimal) else v for v in bars[name].to_pylist()] for name in bars.column_names]
+    exact = [
+        [Fraction(v) if isinstance(v, Decimal) else v for v in bars[name].to_pylist()] for name in bars.column_names
+    ]
     return list(zip(*exact, strict=True))
 
 

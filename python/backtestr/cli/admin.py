@@ -63,7 +63,9 @@ def delete(
 ) -> None:
     """Remove ticks of a symbol and rebuild its bars, as one commit."""
     if not (dry_run or yes):
-        typer.confirm(f"Remove ticks of {symbol} from {start or 'the first'} to {end or 'the last'}?", abort=True, err=True)
+        typer.confirm(
+            f"Remove ticks of {symbol} from {start or 'the first'} to {end or 'the last'}?", abort=True, err=True
+        )
     names = [name for name in symbol.split(",") if name]
     with opened(store, read_only=False) as market_data:
         write_value(market_data.delete(names, start=start, end=end, dry_run=dry_run), as_json=as_json)

@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Vendor files.", show_default=False)],
     store: StorePath,
-    source: Annotated[str | None, typer.Option(help="Format, such as csv or lean; told from the file if left out.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Format, such as csv or lean; told from the file if left out.")
+    ] = None,
     symbol: Annotated[str | None, typer.Option(help="Symbol to store the rows under.")] = None,
     market: Annotated[str | None, typer.Option(help="Market, where the format asks for one.")] = None,
     feed: Annotated[str | None, typer.Option(help="Identity under which rows are deduplicated.")] = None,
@@ -34,8 +36,12 @@ def ingest(
     mode: Annotated[str, typer.Option(help="merge or replace.")] = "merge",
     start: Start = None,
     end: End = None,
-    max_rejected: Annotated[float | None, typer.Option(min=0, max=1, help="Share of rejected rows to abort at.")] = None,
-    allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Let a symbol hold rows of several feeds.")] = False,
+    max_rejected: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of rejected rows to abort at.")
+    ] = None,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Let a symbol hold rows of several feeds.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, store nothing.")] = False,
     option: Annotated[
         list[str] | None,
@@ -90,7 +96,9 @@ def bars(
 
 def ticks(
     store: StorePath,
-    symbol: Annotated[str | None, typer.Argument(help="Symbol, or several with commas between; all if left out.")] = None,
+    symbol: Annotated[
+        str | None, typer.Argument(help="Symbol, or several with commas between; all if left out.")
+    ] = None,
     start: Start = None,
     end: End = None,
     columns: Annotated[str | None, typer.Option(help="Columns, with commas between.")] = None,
@@ -148,7 +156,12 @@ def _progress(*, shown: bool) -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    layout = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    layout = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*layout, console=Console(stderr=True), transient=True) as display:
         task = display.add_task("reading", total=None)
 

@@ -69,7 +69,7 @@ def write_value(value: Any, *, as_json: bool) -> None:
     """Print a report or mapping: as JSON, or as its text or aligned lines."""
     if as_json:
         typer.echo(json.dumps(_plain(value), ensure_ascii=False, default=_plain))
-    elif isinstance(value, Mapping) or type(value).__str__ is object.__str__:
+    elif isinstance(value, Mapping) or "__str__" not in vars(type(value)):
         plain = _plain(value)
         width = max((len(name) for name in plain), default=0)
         for name, item in plain.items():
@@ -146,8 +146,10 @@ def _table(rows: Any) -> str:
     texts = _texts(rows, lists=True)
     numeric = [_is_number(field.type) for field in rows.schema]
     cells: list[Sequence[str]] = [list(rows.column_names)]
-    cells += [[_cell(value, is_number) for value, is_number in zip(row.values(), numeric, strict=True)]
-              for row in texts.to_pylist()]
+    cells += [
+        [_cell(value, is_number) for value, is_number in zip(row.values(), numeric, strict=True)]
+        for row in texts.to_pylist()
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(numeric))]
     lines = []
     for row in cells:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backtestr.config import STORE_VARIABLE
+
 if TYPE_CHECKING:
     from backtestr.store import Store
 
 StorePath = Annotated[
     Path,
-    typer.Option("--store", "-s", envvar="BACKTESTR_STORE", help="Folder of the store.", show_default=False),
+    typer.Option("--store", "-s", envvar=STORE_VARIABLE, help="Folder of the store.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Start = Annotated[str | None, typer.Option(help="First instant, ISO 8601; without a zone it is UTC.")]

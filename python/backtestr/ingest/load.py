@@ -65,7 +65,7 @@ def load(storage: Storage, source: OpenedSource, options: LoadOptions) -> Ingest
         return intake.commit(began)
     finally:
         spool.close()
-        source.batches.close()
+        source.close()
 
 
 class _Intake:
@@ -209,7 +209,7 @@ class _Intake:
         path = self._storage.layout.root / written.files["path"][0].as_py()
         path.unlink()
         path.parent.rmdir()
-        return written.bytes / sample.num_rows
+        return float(written.bytes / sample.num_rows)
 
     def _check_feeds(self) -> None:
         owners: dict[str, set[int]] = {}
@@ -334,7 +334,7 @@ def _prefetch(batches: Iterator[TickBatch]) -> Generator[TickBatch]:
     thread = threading.Thread(target=read, name="backtestr-read", daemon=True)
     thread.start()
     try:
-        for item in iter(ready.get, None):
+        while (item := ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item

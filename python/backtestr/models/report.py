@@ -259,7 +259,8 @@ class StoreInfo:
     def __str__(self) -> str:
         lines = [
             f"store {self.path}, commit {self.lsn}" + (", read-only" if self.read_only else ""),
-            f"  {self.ticks:,} ticks of {self.symbols:,} symbols, {self.bars:,} stored bars, {self.quarantined:,} in quarantine",
+            f"  {self.ticks:,} ticks of {self.symbols:,} symbols, {self.bars:,} stored bars, "
+            f"{self.quarantined:,} in quarantine",
             f"  {_size(self.live_bytes)} in {self.files:,} files; {_size(self.bytes_on_disk)} on disk in all",
         ]
         if self.first is not None and self.last is not None:

@@ -23,7 +23,8 @@ class Frame:
     """Rows as Arrow, handed to the library of your choice.
 
     ``price_type`` says what decimals become: ``"decimal"`` (exact), ``"float"`` (float64) or ``"fixed"``
-    (int64, the unscaled value: units of 1e-8 for prices). Arrow and polars default to decimal, pandas and numpy to float.
+    (int64, the unscaled value: units of 1e-8 for prices). Arrow and polars default to decimal, pandas and numpy to
+    float.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -125,7 +126,7 @@ def _fixed(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
 
 def _to_numpy(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     if pa.types.is_timestamp(column.type):
-        return column.cast(pa.timestamp(column.type.unit)).to_numpy().astype("datetime64[ns]")
+        return np.asarray(column.cast(pa.timestamp(column.type.unit)).to_numpy()).astype("datetime64[ns]")
     if pa.types.is_dictionary(column.type):
         return np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False))
     return np.asarray(column.to_numpy(zero_copy_only=False))

@@ -133,7 +133,9 @@ def _mapping(name: str, schema: pa.Schema, columns: Mapping[str, str] | None, sy
         mapping = {("timestamp" if target == "timestamp_utc" else target): at for target, at in columns.items()}
         for target, at in mapping.items():
             if target not in _TARGETS:
-                raise ArgumentError(f"columns={{{target!r}: …}}: not a column of ticks; known are {', '.join(_TARGETS)}")
+                raise ArgumentError(
+                    f"columns={{{target!r}: …}}: not a column of ticks; known are {', '.join(_TARGETS)}"
+                )
             if names.count(at) != 1:
                 raise SourceStructureError(f"{name}: no one column {at!r} among {', '.join(names)}")
     if "timestamp" not in mapping or not {"price", "bid", "ask"} & set(mapping):
@@ -186,7 +188,9 @@ def _times(name: str, column: pa.Array, timezone: str | None) -> pa.Array:
             except pa.ArrowInvalid:
                 continue
         else:
-            raise SourceStructureError(f"{name}: a text of the timestamp column is no ISO 8601 time; convert the column first")
+            raise SourceStructureError(
+                f"{name}: a text of the timestamp column is no ISO 8601 time; convert the column first"
+            )
         kind = column.type
     if timezone is not None and pa.types.is_timestamp(kind) and kind.tz is None:
         return pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="latest").cast(

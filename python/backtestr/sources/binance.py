@@ -38,9 +38,9 @@ def open_binance(
 
     Args:
         data: Path, paths or folder.
-        clock: ``exchange``: the trade's (``T``) or event's time, which is right for bars of trades; a spot bookTicker has
-            none and keeps the receive time. ``receive``: the recorder's clock for all, which keeps trades and quotes in
-            the order they arrived.
+        clock: ``exchange``: the trade's (``T``) or event's time, which is right for bars of trades; a spot bookTicker
+            has none and keeps the receive time. ``receive``: the recorder's clock for all, which keeps trades and
+            quotes in the order they arrived.
         symbol: New name of the symbol, or names by name.
         market: ``spot``, ``um`` … part of the feed's name.
         feed: Identity of the rows; ``binance:<market>`` if not given.

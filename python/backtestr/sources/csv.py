@@ -134,7 +134,8 @@ def plan(member: Member, form: CsvFormat) -> Plan | None:
     cells = first.rows[0]
     if len(cells) < 2:
         raise SourceStructureError(
-            f"{member.name}: the first line has one column with {separator!r} between columns (line 1, column 1); give separator="
+            f"{member.name}: the first line has one column with {separator!r} between columns "
+            "(line 1, column 1); give separator="
         )
     by_name = form.columns is not None and any(isinstance(at, str) for at in form.columns.values())
     header = form.header if form.header is not None else by_name or detect.looks_like_header(cells)
@@ -161,7 +162,8 @@ def _positions(member: Member, form: CsvFormat, header: list[str] | None, width:
     if form.columns is None:
         if header is None:
             raise SourceAmbiguousError(
-                f"{member.name}: the first line holds values, not names; give columns={{'timestamp_utc': 0, 'price': 1, …}} or source="
+                f"{member.name}: the first line holds values, not names; "
+                "give columns={'timestamp_utc': 0, 'price': 1, …} or source="
             )
         found = detect.recognise(header)
     else:
@@ -188,9 +190,13 @@ def _position(member: Member, at: str | int, header: list[str] | None, width: in
         if names.count(at.strip()) == 1:
             return names.index(at.strip())
         problem = "no column" if at.strip() not in names else "several columns"
-        raise SourceStructureError(f"{member.name}: {problem} {at!r} in the header {', '.join(names)} (line 1, column 0)")
+        raise SourceStructureError(
+            f"{member.name}: {problem} {at!r} in the header {', '.join(names)} (line 1, column 0)"
+        )
     if not 0 <= at < width:
-        raise SourceStructureError(f"{member.name}: column {at} of columns= is not among the {width} of line 1, counted from 0")
+        raise SourceStructureError(
+            f"{member.name}: column {at} of columns= is not among the {width} of line 1, counted from 0"
+        )
     return at
 
 

@@ -1,4 +1,4 @@
-"""Databento DBN versions 1 to 3: trades, tbbo and mbp-1; the metadata through ``databento-dbn``, the records through numpy."""
+"""Databento DBN versions 1 to 3: trades, tbbo and mbp-1; metadata through ``databento-dbn``, records through numpy."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def open_databento(
 def _schema(member: Member, meta: Any) -> str:
     name = "" if meta.schema is None else str(meta.schema)
     if name not in RECORDS:
-        raise SourceStructureError(f"{member.name}: DBN schema {name or 'mixed'!r} holds no ticks; read are {', '.join(RECORDS)}")
+        raise SourceStructureError(
+            f"{member.name}: DBN schema {name or 'mixed'!r} holds no ticks; read are {', '.join(RECORDS)}"
+        )
     return name
 
 
 def _metadata(member: Member, stream: ByteStream) -> Any:
     try:
-        import databento_dbn  # noqa: PLC0415 - an extra, imported where it is needed
+        import databento_dbn
     except ImportError as error:
-        raise MissingDependencyError(
-            'reading DBN needs databento-dbn: pip install "backtestr[databento]"'
-        ) from error
+        raise MissingDependencyError('reading DBN needs databento-dbn: pip install "backtestr[databento]"') from error
     prefix = stream.read(8)
     if prefix[:3] != b"DBN" or len(prefix) < 8:
         raise SourceStructureError(f"{member.name}: not DBN (it does not begin with its mark); check source=")
@@ -99,13 +99,16 @@ def _batches(member: Member, clock: str) -> Iterator[TickBatch]:
         while data := stream.read(_CHUNK_RECORDS * record.itemsize):
             if len(data) % record.itemsize:
                 raise SourceStructureError(
-                    f"{member.name}: the file ends within record {first + len(data) // record.itemsize + 1}; fetch it again"
+                    f"{member.name}: the file ends within record {first + len(data) // record.itemsize + 1}; "
+                    "fetch it again"
                 )
             records = np.frombuffer(data, record)
             wrong = (records["length"] != record.itemsize // 4) | (records["rtype"] != LEVELS[schema])
             if wrong.any():
                 at = first + int(np.argmax(wrong)) + 1
-                raise SourceStructureError(f"{member.name}: record {at} is not of schema {schema} (line {at}, column 0)")
+                raise SourceStructureError(
+                    f"{member.name}: record {at} is not of schema {schema} (line {at}, column 0)"
+                )
             yield tick_batch(member.name, records, meta.dataset, mappings, clock, first)
             first += len(records)
 

@@ -68,7 +68,9 @@ class Mappings:
                 other = str(interval["symbol"])
                 if not other:
                     continue
-                instrument, name = (other, given) if other.isdigit() and str(meta.stype_out) == "instrument_id" else (given, other)
+                instrument, name = (
+                    (other, given) if other.isdigit() and str(meta.stype_out) == "instrument_id" else (given, other)
+                )
                 if name not in names:
                     names.append(name)
                 if instrument.isdigit():
@@ -111,7 +113,9 @@ def tick_batch(
     names = pa.array([mappings.names[index] for index in used.tolist()] if mappings.names else [""], pa.string())
     columns: dict[str, pa.Array] = {
         "symbol": pa.DictionaryArray.from_arrays(pa.array(inverse.astype(np.int32), mask=keys < 0), names),
-        "timestamp_utc": instants(instants_ns) if not unread.any() else pa.array(instants_ns, mask=unread).cast(pa.timestamp("ns", tz="UTC")),
+        "timestamp_utc": instants(instants_ns)
+        if not unread.any()
+        else pa.array(instants_ns, mask=unread).cast(pa.timestamp("ns", tz="UTC")),
     }
     quoted = "bid_px" in (records.dtype.names or ())
     trade = records["action"] == b"T" if quoted else np.ones(len(records), dtype=bool)

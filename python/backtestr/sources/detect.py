@@ -7,7 +7,18 @@ import re
 from backtestr.errors import SourceAmbiguousError
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "symbol": ("symbol", "ticker", "instrument", "sym", "pair", "ric", "security", "securityid", "instrumentid", "code"),
+    "symbol": (
+        "symbol",
+        "ticker",
+        "instrument",
+        "sym",
+        "pair",
+        "ric",
+        "security",
+        "securityid",
+        "instrumentid",
+        "code",
+    ),
     "timestamp": (
         "timestamp_utc",
         "timestamp",
@@ -96,5 +107,5 @@ def time_format(sample: str, where: str) -> str:
         if match := re.fullmatch(pattern, sample.strip()):
             return name.format(*match.groups()) if "{0}" in name else name
     raise SourceAmbiguousError(
-        f"{where}: the format of the time {sample!r} cannot be told; give time_format=, such as \"%d/%m/%Y %H:%M:%S\""
+        f'{where}: the format of the time {sample!r} cannot be told; give time_format=, such as "%d/%m/%Y %H:%M:%S"'
     )

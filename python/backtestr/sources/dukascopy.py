@@ -20,7 +20,9 @@ from backtestr.sources.model import OpenedSource, Renames, TickBatch
 from backtestr.sources.pairs import pair_in
 
 _RECORD = np.dtype([("ms", ">u4"), ("ask", ">u4"), ("bid", ">u4"), ("ask_size", ">f4"), ("bid_size", ">f4")])
-_LAYOUT = re.compile(r"(?P<symbol>[^/\\]+)[/\\](?P<y>\d{4})[/\\](?P<m>\d\d)[/\\](?P<d>\d\d)[/\\](?P<h>\d\d)h_ticks\.bi5$")
+_LAYOUT = re.compile(
+    r"(?P<symbol>[^/\\]+)[/\\](?P<y>\d{4})[/\\](?P<m>\d\d)[/\\](?P<d>\d\d)[/\\](?P<h>\d\d)h_ticks\.bi5$"
+)
 _THREE_PLACES = frozenset({"JPY", "RUB", "HUF", "THB", "CZK"})
 _METALS = frozenset({"XAU", "XAG", "XPT", "XPD"})
 _NOT_A_NUMBER = 1 << 5
@@ -43,7 +45,8 @@ def open_dukascopy(
         data: Path, paths or folder; of a folder only ``*.bi5``.
         symbol: The pair, where the path does not hold it, or its new name.
         hour: Start of the hour in UTC, where the path does not hold it: ``2019-02-04T10``.
-        places: Decimal places of the prices; known for currency pairs (5; 3 with JPY, RUB, HUF, THB, CZK) and metals (3).
+        places: Decimal places of the prices; known for currency pairs (5; 3 with JPY, RUB, HUF, THB,
+            CZK) and metals (3).
         feed: Identity of the rows.
 
     Raises:
@@ -64,7 +67,9 @@ def open_dukascopy(
                 yield _batch(path, raw, name, start, power)
 
     names = sorted({name for _, name, _, _ in plans})
-    return OpenedSource("dukascopy", feed, batches(), f"{len(plans)} hours of Dukascopy quotes of {', '.join(names[:5])}")
+    return OpenedSource(
+        "dukascopy", feed, batches(), f"{len(plans)} hours of Dukascopy quotes of {', '.join(names[:5])}"
+    )
 
 
 def _is_folder(data: PathInput) -> bool:
@@ -84,9 +89,11 @@ def _name(path: Path, symbol: Renames, hour: str | None, places: int | None) -> 
             raise ArgumentError(f"hour={hour!r} is no hour; write it as 2019-02-04T10") from error
     elif match:
         try:
-            start = dt.datetime(*(int(match[k]) for k in "y"), int(match["m"]) + 1, int(match["d"]), int(match["h"]), tzinfo=dt.UTC)
+            start = dt.datetime(int(match["y"]), int(match["m"]) + 1, int(match["d"]), int(match["h"]), tzinfo=dt.UTC)
         except ValueError as error:
-            raise SourceStructureError(f"{path}: the path holds no hour: its month counts from zero ({error})") from error
+            raise SourceStructureError(
+                f"{path}: the path holds no hour: its month counts from zero ({error})"
+            ) from error
     else:
         raise SourceAmbiguousError(f"{path}: the path does not hold the hour; give hour=")
     if places is None:
@@ -108,7 +115,9 @@ def _unpack(path: Path) -> bytes:
     try:
         raw = decoder.decompress(data)
     except lzma.LZMAError as error:
-        raise SourceStructureError(f"{path}: not LZMA, or damaged ({error}); fetch the file again or check source=") from error
+        raise SourceStructureError(
+            f"{path}: not LZMA, or damaged ({error}); fetch the file again or check source="
+        ) from error
     if not decoder.eof:
         raise SourceStructureError(f"{path}: the compressed data is truncated; fetch the file again")
     if len(raw) % _RECORD.itemsize:

@@ -181,7 +181,9 @@ def _zip_opener(path: Path, info: zipfile.ZipInfo) -> Callable[[], ByteStream]:
             raw = stack.enter_context(archive.open(info))
         except zipfile.BadZipFile as error:
             stack.close()
-            raise SourceStructureError(f"{name}: the archive member is damaged ({error}); fetch the file again") from error
+            raise SourceStructureError(
+                f"{name}: the archive member is damaged ({error}); fetch the file again"
+            ) from error
         except (RuntimeError, NotImplementedError) as error:
             stack.close()
             raise SourceError(f"{name}: {error}; unpack the archive first") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -38,11 +38,14 @@ def first_cells(member: Member) -> list[str]:
 def refuse(member: Member, vendor: str, cells: list[str]) -> SourceStructureError:
     """The error for a first row that is not the vendor's."""
     return SourceStructureError(
-        f"{member.name}: the first row {','.join(cells)[:80]!r} is not {vendor} tick data (line 1, column 0); check source="
+        f"{member.name}: the first row {','.join(cells)[:80]!r} is not {vendor} tick data "
+        "(line 1, column 0); check source="
     )
 
 
-def open_fx(name: str, feed: str, plans: list[tuple[Member, dict[str, Any], int, Renames]], said: str) -> OpenedSource:
+def open_fx(
+    name: str, feed: str, plans: Sequence[tuple[Member, dict[str, Any], int, Renames]], said: str
+) -> OpenedSource:
     """The source over planned members."""
 
     def batches() -> Iterator[TickBatch]:

@@ -1,8 +1,9 @@
-"""HistData.com generic ASCII ticks: ``YYYYMMDD HHMMSSmmm,bid,ask,volume``, Eastern Standard Time without daylight saving."""
+"""HistData.com generic ASCII ticks: ``YYYYMMDD HHMMSSmmm,bid,ask,volume``, EST without daylight saving."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from backtestr.sources.files import PathInput, members
 from backtestr.sources.fx_text import first_cells, open_fx, pair_of, refuse
@@ -35,6 +36,6 @@ def open_histdata(data: PathInput, /, *, symbol: Renames = None, feed: str = "hi
             raise refuse(member, "HistData", cells)
         fields = [{"target": "timestamp", "format": "%Y%m%d %H%M%S%3f"}, {"target": "bid"}, {"target": "ask"}]
         fields += [{"target": "ignore"}] * (len(cells) - 3)
-        spec = {"separator": ",", "fields": fields, "zone": "-05:00", "symbol": pair_of(member, symbol)}
+        spec: dict[str, Any] = {"separator": ",", "fields": fields, "zone": "-05:00", "symbol": pair_of(member, symbol)}
         plans.append((member, spec, 0, None))
     return open_fx("histdata", feed, plans, "HistData quotes in fixed UTC-05:00")

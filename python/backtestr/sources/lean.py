@@ -138,7 +138,9 @@ def _label(member: Member, given: dict[str, str | None], timezone: str | None) -
     if len(dates) == 1:
         found["date"] = dates.pop()
     elif dates and given["date"] is None:
-        raise SourceAmbiguousError(f"{member.name}: file and member name the days {' and '.join(sorted(dates))}; give date=")
+        raise SourceAmbiguousError(
+            f"{member.name}: file and member name the days {' and '.join(sorted(dates))}; give date="
+        )
     if by_member:
         found["ticks"] = (by_member["new"] or by_member["old"]).lower()
         found.setdefault("symbol", by_member["symbol"].upper())
@@ -177,7 +179,8 @@ def _spec(member: Member, label: Label) -> dict[str, Any] | None:
     layout = _LAYOUTS.get((label.ticks, width))
     if layout is None:
         raise SourceStructureError(
-            f"{member.name}: {width} columns are no Lean {label.ticks} ticks (line 1, column 0); check ticks= and source="
+            f"{member.name}: {width} columns are no Lean {label.ticks} ticks (line 1, column 0); "
+            "check ticks= and source="
         )
     power = -4 if label.security_type in _SCALED_TYPES else 0
     fields: list[dict[str, Any]] = [{"target": "timestamp", "format": "ms_of_day"}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,8 +14,8 @@ class TickBatch:
     """Rows of one stretch of a source.
 
     Attributes:
-        columns: Canonical column names. ``symbol`` is a dictionary; ``faults`` (uint32) is there where a value could not
-            be read; ``sequence`` only where the vendor's is unique per row; ``exchange`` holds the venue's code as text.
+        columns: Canonical column names. ``symbol`` is a dictionary; ``faults`` (uint32) is there where a value could
+            not be read; ``sequence`` only where the vendor's is unique per row; ``exchange`` the venue's code as text.
         member: The file, or file and archive member, for messages.
         locate: From rows of this batch to (line in the source, counted from 1; raw text), in the given order.
     """
@@ -46,6 +46,11 @@ class OpenedSource:
     row_unique_sequence: bool = False
     has_epoch: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close the files."""
+        if isinstance(self.batches, Generator):
+            self.batches.close()
 
 
 class Opener(Protocol):

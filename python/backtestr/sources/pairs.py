@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 _CURRENCIES = frozenset(
-    "USD EUR GBP JPY CHF AUD NZD CAD SEK NOK DKK PLN CZK HUF TRY ZAR MXN SGD HKD CNH CNY RUB ILS THB INR KRW BRL RON "
-    "XAU XAG XPT XPD".split()
+    re.findall(
+        r"\w{3}",
+        "USD EUR GBP JPY CHF AUD NZD CAD SEK NOK DKK PLN CZK HUF TRY ZAR MXN SGD HKD CNH CNY RUB ILS THB INR KRW BRL "
+        "RON XAU XAG XPT XPD",
+    )
 )
 
 

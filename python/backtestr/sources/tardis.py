@@ -23,7 +23,8 @@ def open_tardis(
         data: Path, paths or folder, all trades or all quotes.
         symbol: New name of the symbol, or names by name.
         clock: ``exchange`` (column ``timestamp``) or ``receive`` (``local_timestamp``).
-        feed: Identity of the rows; ``tardis:<exchange>`` if not given. Trade ids are not always numbers and are not kept.
+        feed: Identity of the rows; ``tardis:<exchange>`` if not given. Trade ids are not always numbers and are
+            not kept.
 
     Raises:
         SourceStructureError: The header is not that of a Tardis dataset of trades or quotes.
@@ -52,7 +53,8 @@ def open_tardis(
         exchanges |= {row[header.index("exchange")] for row in rows[1:] if len(row) == len(header)}
     if len(kinds) > 1 or (feed is None and len(exchanges) > 1):
         raise SourceAmbiguousError(
-            f"the files hold {' and '.join(sorted(kinds))} of {', '.join(sorted(exchanges))}; load each dataset and exchange alone"
+            f"the files hold {' and '.join(sorted(kinds))} of {', '.join(sorted(exchanges))}; "
+            "load each dataset and exchange alone"
         )
     time = {"timestamp_utc": "timestamp" if clock == "exchange" else "local_timestamp"}
     columns = _COMMON | time | (_QUOTES if "quotes" in kinds else _TRADES)

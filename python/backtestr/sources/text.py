@@ -108,8 +108,11 @@ def head_text(member: Member, encoding: str | None) -> str:
 
 def head(text: str, separator: str, quote: str | None, rows: int = 2) -> Head:
     """Split the first rows of a text."""
-    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, quotechar=quote or '"', quoting=quoting)
+    lines = text.splitlines(keepends=True)
+    if quote is None:
+        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, delimiter=separator, quotechar=quote)
     found = Head([], [])
     for row in reader:
         if row:
@@ -217,7 +220,8 @@ def rename_symbols(batch: TickBatch, renames: Renames) -> TickBatch:
     if isinstance(renames, str):
         if len(names) > 1:
             raise SourceAmbiguousError(
-                f"{batch.member}: symbol={renames!r} renames one symbol, but the text holds {names[0]!r}, {names[1]!r} …; "
+                f"{batch.member}: symbol={renames!r} renames one symbol, but the text holds "
+                f"{names[0]!r}, {names[1]!r} …; "
                 f'give symbol={{"{names[0]}": "new name", …}}'
             )
         new = [renames] * len(names)

@@ -34,7 +34,7 @@ class File(NamedTuple):
     table: str
     interval: str
     path: str
-    bytes: int
+    size: int
     rows: int
     sha256: bytes
     footer_crc32c: int

@@ -300,7 +300,6 @@ fn parts<T: ArrowPrimitiveType<Native = i64>>(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
     use crate::schema;
     use proptest::prelude::*;

@@ -192,7 +192,6 @@ fn divide_half_even(dividend: i128, divisor: i128) -> i128 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use proptest::prelude::*;
 
     use super::*;

@@ -82,12 +82,11 @@ mod tests {
         #[test]
         fn nearest_and_even(n in any::<i128>(), shift in 0u32..120, d in 1i128..i128::MAX, cut in 0u32..126) {
             let (n, d) = (n >> shift, (d >> cut).max(1));
-            if let Some(q) = div_half_even(n, d) {
-                if let Some(twice) = q.checked_mul(d).and_then(|p| n.checked_sub(p)).and_then(|r| r.checked_mul(2)) {
+            if let Some(q) = div_half_even(n, d)
+                && let Some(twice) = q.checked_mul(d).and_then(|p| n.checked_sub(p)).and_then(|r| r.checked_mul(2)) {
                     prop_assert!(twice.abs() <= d);
                     prop_assert!(twice.abs() < d || q % 2 == 0);
                 }
-            }
         }
     }
 }

@@ -230,7 +230,6 @@ fn counting_sort(keys: &[i32], order: Option<&[u32]>) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
     use arrow_array::{Array, Int64Array, TimestampNanosecondArray};
     use proptest::prelude::*;

@@ -253,7 +253,6 @@ fn dictionary_runs<K: ArrowDictionaryKeyType>(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use std::sync::Arc;
 
     use arrow_array::types::UInt8Type;

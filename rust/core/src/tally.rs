@@ -198,7 +198,6 @@ fn join(mut open: Run, next: Run) -> Run {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
     use arrow_array::{Int8Array, TimestampNanosecondArray};
 

@@ -15,7 +15,7 @@ use crate::boundary::{ArrowInput, enter, table};
 use crate::errors::to_py;
 
 /// The attributes of `backtestr.models.ValidationRules`.
-struct RuleAttributes {
+pub(crate) struct RuleAttributes {
     rules: Rules,
     per_symbol: Vec<(String, Rules)>,
 }

@@ -91,13 +91,19 @@ impl BarColumns {
     }
 
     pub(crate) fn bar(&self, at: usize) -> Bar {
+        let parts = if self.partial { self.parts[at] } else { ALL };
+        // an absent range is stored as zeros, which would widen the bar it rolls into
+        let (high, low) = match parts & RANGE {
+            0 => (i64::MIN, i64::MAX),
+            _ => (self.high[at] as i64, self.low[at] as i64),
+        };
         Bar {
             start: self.start[at],
             open: self.open[at] as i64,
-            high: self.high[at] as i64,
-            low: self.low[at] as i64,
+            high,
+            low,
             close: self.close[at] as i64,
-            parts: if self.partial { self.parts[at] } else { ALL },
+            parts,
             volume: self.volume[at],
             turnover: self.turnover[at],
             count: self.count[at],

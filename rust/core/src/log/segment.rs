@@ -81,7 +81,6 @@ fn has_frame(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
     fn log(payloads: &[&[u8]]) -> Vec<u8> {

@@ -123,7 +123,7 @@ impl Clock {
         if rest.is_empty() {
             return match &mut self.zone {
                 None => Ok(local),
-                Some(zone) => zone.to_utc(local).ok_or(fault::TIMESTAMP_OUT_OF_RANGE),
+                Some(zone) => zone.resolve(local).ok_or(fault::TIMESTAMP_OUT_OF_RANGE),
             };
         }
         let offset = fixed_offset(rest.trim_ascii()).ok_or(fault::TIMESTAMP_MISSING)?;
@@ -154,7 +154,7 @@ impl Clock {
         match (offset_s, &mut self.zone) {
             (Some(offset), _) => local.checked_sub(i64::from(offset) * NS_PER_SECOND),
             (None, None) => Some(local),
-            (None, Some(zone)) => zone.to_utc(local),
+            (None, Some(zone)) => zone.resolve(local),
         }
         .ok_or(fault::TIMESTAMP_OUT_OF_RANGE)
     }

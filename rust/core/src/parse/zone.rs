@@ -34,7 +34,7 @@ impl Zone {
 
     /// The instant of a local time, both in ns since 1970-01-01T00:00.
     #[inline(always)]
-    pub(super) fn to_utc(&mut self, local: i64) -> Option<i64> {
+    pub(super) fn resolve(&mut self, local: i64) -> Option<i64> {
         if local < self.start || local >= self.end {
             return self.look_up(local);
         }
@@ -127,7 +127,7 @@ mod tests {
             let mut zone = Zone::named("America/New_York").unwrap();
             for index in order {
                 let (time, hours) = cases[index];
-                assert_eq!(zone.to_utc(time), Some(time + hours * 3600 * NS), "case {index}");
+                assert_eq!(zone.resolve(time), Some(time + hours * 3600 * NS), "case {index}");
             }
         }
     }
