@@ -268,11 +268,11 @@ def _rank(column: str, value: str) -> tuple[int, bytes]:
     return (Timeframe.parse(value).ns, b"") if column == "timeframe" else (0, value.encode())
 
 
-def complete(rows: pa.Table, feed_id: int) -> pa.Table:
-    """Validated rows with all canonical columns, in order."""
+def complete(rows: pa.Table, feed_id: int | None = None) -> pa.Table:
+    """Validated rows with all canonical columns, in order; of one feed where it is given."""
     columns = []
     for field_ in TICK_SCHEMA:
-        if field_.name == "feed_id":
+        if field_.name == "feed_id" and feed_id is not None:
             columns.append(pa.chunked_array([pa.array(np.full(rows.num_rows, feed_id, np.uint16))]))
         elif field_.name in rows.column_names:
             columns.append(rows[field_.name])

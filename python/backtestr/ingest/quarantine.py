@@ -13,7 +13,7 @@ from backtestr.schema import QUARANTINE as SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.commit import INDEX
 from backtestr.storage.layout import QUARANTINE
-from backtestr.storage.write import Written, describe_file
+from backtestr.storage.write import Written, describe_file, stored_field
 
 Locate = Callable[[Sequence[int]], list[tuple[int, str]]]
 
@@ -57,6 +57,7 @@ class QuarantineWriter:
         today = dt.datetime.now(dt.UTC).date().isoformat()
         file_id, relative = storage.layout.new_file(QUARANTINE, today)
         path = storage.layout.root / relative
+        rows = rows.cast(pa.schema([stored_field(QUARANTINE, field) for field in SCHEMA]))
         pq.write_table(rows, path, compression="zstd", write_page_checksum=True, store_schema=False)
         sync_file(path)
         sync_folder(path.parent)

@@ -111,7 +111,7 @@ def _canonical(base: Version, data: object) -> pa.Table:
     if "feed_id" not in accepted.column_names:
         feeds = pa.array([owners[name] for name in accepted["symbol"].to_pylist()], pa.uint16())
         accepted = accepted.append_column("feed_id", feeds)
-    return complete(accepted, 0)
+    return complete(accepted)
 
 
 def _numbers_rows(base: Version, rows: pa.Table) -> bool:

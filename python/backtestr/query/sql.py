@@ -12,8 +12,8 @@ import duckdb
 
 from backtestr.errors import ArgumentError, SQLError
 from backtestr.query.frame import Frame
-from backtestr.storage.session import SCHEMA, SMALL_TABLES, Session
-from backtestr.storage.snapshot import Version
+from backtestr.storage.session import SCHEMA, Session
+from backtestr.storage.snapshot import SMALL_TABLES, Version
 
 _QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"}
 _TABLE_REFS = {
@@ -61,7 +61,7 @@ def run_sql(
     try:
         for name, frame in frames.items():
             cursor.register(name, frame)
-        return Frame(cursor.execute(text, params).to_arrow_table())
+        return Frame(cursor.sql(text, params=params).to_arrow_table())
     except duckdb.Error as error:
         raise SQLError(f"the query failed: {error}") from None
     finally:

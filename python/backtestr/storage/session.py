@@ -14,26 +14,21 @@ from backtestr.config import Settings
 from backtestr.errors import DataCorruptError
 from backtestr.schema import FIELD_IDS
 from backtestr.storage.layout import BARS, TICKS, Layout
-from backtestr.storage.snapshot import File, Version
+from backtestr.storage.snapshot import SMALL_TABLES, File, Version
 
 SCHEMA = "financial_data"
-SMALL_TABLES = ("exchanges", "feeds", "symbol_feeds", "schema_migrations", "data_columns", "bar_specs")
 _LISTED = {"exchange_codes": ("exchanges", "code"), "feed_names": ("feeds", "name")}
 
-# `/` and `*` on decimals lose digits in DuckDB, so prices are averaged on unscaled integers.
+# `/` on decimals is DOUBLE in DuckDB, so prices are averaged on unscaled integers; their text is the exact way there.
 _VWAP = f"""
-create macro {SCHEMA}.unscaled_16(x) as
-    trunc(x)::hugeint * 10000000000000000::hugeint
-    + ((x - trunc(x))::decimal(17, 16) * 10000000000000000::decimal(17, 0))::hugeint;
-create macro {SCHEMA}.unscaled_8(x) as
-    trunc(x)::hugeint * 100000000::hugeint + ((x - trunc(x))::decimal(9, 8) * 100000000::decimal(9, 0))::hugeint;
+create macro {SCHEMA}.unscaled(x) as replace(x::varchar, '.', '')::hugeint;
 create macro {SCHEMA}.half_even(n, d) as
     n // d + case
         when 2 * abs(n % d) > abs(d) or (2 * abs(n % d) = abs(d) and (n // d) % 2 <> 0)
         then case when (n < 0) = (d < 0) then 1 else -1 end else 0 end;
 create macro {SCHEMA}.vwap_of(turnover, volume) as
     case when volume = 0 then null
-    else ({SCHEMA}.half_even({SCHEMA}.unscaled_16(turnover), {SCHEMA}.unscaled_8(volume))::decimal(38, 0)
+    else ({SCHEMA}.half_even({SCHEMA}.unscaled(turnover), {SCHEMA}.unscaled(volume))::decimal(38, 0)
         * 0.00000001::decimal(9, 8))::decimal(18, 8) end;
 """
 
@@ -83,9 +78,8 @@ class Session:
             sql = ", ".join("null" if value is None else _text(value) for value in listed_values)
             cursor.execute(f"set variable {variable} = [{sql}]::varchar[]")
         for table in SMALL_TABLES:
-            if table in version.tables:
-                cursor.register(f"{table}_rows", version.tables[table])
-                cursor.execute(f"create or replace temp view {table} as from {table}_rows")
+            cursor.register(f"{table}_rows", version.tables[table])
+            cursor.execute(f"create or replace temp view {table} as from {table}_rows")
         with self._lock:
             columns = version.tables["data_columns"]
             if self._columns is None or not columns.equals(self._columns):

@@ -16,15 +16,31 @@ from backtestr.models import BarSpec
 from backtestr.storage.commit import FILES, INDEX, Commit
 from backtestr.storage.layout import BARS, TICKS
 
-KEYS = {
-    "data_columns": ("table_name", "field_id"),
-    "schema_migrations": ("version",),
-    "exchanges": ("id",),
-    "feeds": ("id",),
-    "symbol_feeds": ("symbol", "feed_id"),
-    "bar_specs": ("spec_id",),
+_ID, _TEXT = pa.uint16(), pa.string()
+SMALL_TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
+    "data_columns": (
+        pa.schema(
+            {
+                "table_name": _TEXT,
+                "field_id": pa.int32(),
+                "name": _TEXT,
+                "type": _TEXT,
+                "default": _TEXT,
+                "dropped_lsn": pa.int64(),
+            }
+        ),
+        ("table_name", "field_id"),
+    ),
+    "schema_migrations": (
+        pa.schema({"version": pa.int32(), "name": _TEXT, "checksum": _TEXT, "applied_utc": pa.timestamp("us")}),
+        ("version",),
+    ),
+    "exchanges": (pa.schema({"id": _ID, "code": _TEXT}), ("id",)),
+    "feeds": (pa.schema({"id": _ID, "name": _TEXT, "row_unique_sequence": pa.bool_()}), ("id",)),
+    "symbol_feeds": (pa.schema({"symbol": _TEXT, "feed_id": _ID}), ("symbol", "feed_id")),
+    "bar_specs": (pa.schema({"spec_id": _TEXT, "spec": _TEXT}), ("spec_id",)),
 }
-"""Key columns of the small tables: the newest row of a key holds."""
+"""Tables that are held in memory, with their key: the newest row of a key holds."""
 
 
 class File(NamedTuple):
@@ -62,7 +78,9 @@ class Version:
     time_ns: int = 0
     files: pa.Table = field(default_factory=FILES.empty_table)
     index: pa.Table = field(default_factory=INDEX.empty_table)
-    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+    tables: Mapping[str, pa.Table] = field(
+        default_factory=lambda: {name: schema.empty_table() for name, (schema, _) in SMALL_TABLES.items()}
+    )
 
     def apply(self, lsn: int, time_ns: int, commit: Commit) -> Version:
         """The version after a commit."""
@@ -73,7 +91,7 @@ class Version:
             index = index.filter(pc.invert(pc.is_in(index["file_id"], gone)))
         tables = dict(self.tables)
         for name, rows in commit.rows.items():
-            tables[name] = _upsert(tables.get(name), rows, KEYS.get(name, ()))
+            tables[name] = _upsert(tables[name], rows, SMALL_TABLES[name][1])
         return replace(
             self,
             lsn=lsn,
@@ -147,10 +165,9 @@ class Version:
         """Ticks per symbol: rows, first and last instant (ns), and rows of each tick type; by name."""
         ticks = self.index.filter(pc.is_null(self.index["timeframe"]))
         sums = ["rows", "trades", "bids", "asks", "composites"]
-        grouped = ticks.group_by("symbol").aggregate(
-            [(name, "sum") for name in sums] + [("min_ns", "min"), ("max_ns", "max")]
-        )
-        rows = grouped.rename_columns([name.removesuffix("_sum") for name in grouped.column_names]).to_pylist()
+        wanted = [*((name, "sum") for name in sums), ("min_ns", "min"), ("max_ns", "max")]
+        grouped = ticks.group_by("symbol").aggregate(wanted)
+        rows = grouped.rename_columns({f"{name}_{how}": name for name, how in wanted}).to_pylist()
         return {row.pop("symbol"): row for row in sorted(rows, key=lambda row: row["symbol"])}
 
     @cached_property
@@ -171,18 +188,13 @@ class Version:
 
     def rows_of(self, table: str) -> list[dict[str, object]]:
         """Rows of a small table."""
-        found = self.tables.get(table)
-        return [] if found is None else found.to_pylist()
+        return self.tables[table].to_pylist()  # type: ignore[no-any-return]
 
 
-def _upsert(old: pa.Table | None, new: pa.Table, key: Iterable[str]) -> pa.Table:
+def _upsert(old: pa.Table, new: pa.Table, key: Iterable[str]) -> pa.Table:
     """Both tables' rows, the last of each key."""
-    if old is None:
-        return new
-    both = pa.concat_tables([old, new], promote_options="default")
+    both = pa.concat_tables([old, new.select(old.column_names).cast(old.schema)])
     columns = [both[name].to_pylist() for name in key]
-    if not columns:
-        return both
     last = {values: row for row, values in enumerate(zip(*columns, strict=True))}
     return both.take(sorted(last.values()))
 

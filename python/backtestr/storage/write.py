@@ -70,7 +70,7 @@ def write_file(layout: Layout, table: str, interval: str, rows: pa.Table, *, zst
     file_id, relative = layout.new_file(table, interval)
     path = layout.root / relative
     narrowed = narrow(rows, measure_layout(rows))
-    schema = pa.schema([_stored_field(table, field) for field in narrowed.schema])
+    schema = pa.schema([stored_field(table, field) for field in narrowed.schema])
     with pq.ParquetWriter(path, schema, **_options(table, schema, zstd_level)) as writer:
         for start, stop in groups:
             writer.write_table(
@@ -153,7 +153,8 @@ def _cut_groups(runs: pa.Table, own_rows: int) -> tuple[list[tuple[int, int]], l
     return groups, first, count
 
 
-def _stored_field(table: str, field: pa.Field) -> pa.Field:
+def stored_field(table: str, field: pa.Field) -> pa.Field:
+    """The field as files hold it: named by its id."""
     return field.with_metadata({"PARQUET:field_id": str(FIELD_IDS[table][field.name])})
 
 

@@ -208,7 +208,9 @@ fn divide(values: &[i128], zeros: u8) -> ScalarBuffer<i64> {
     fn by<const D: i64>(values: &[i128]) -> ScalarBuffer<i64> {
         values.iter().map(|value| *value as i64 / D).collect()
     }
+    let is_short = values.iter().fold(true, |all, value| all & (i128::from(*value as i64) == *value));
     match zeros {
+        _ if !is_short => values.iter().map(|value| (value / 10_i128.pow(u32::from(zeros))) as i64).collect(),
         0 => by::<1>(values),
         1 => by::<10>(values),
         2 => by::<100>(values),
