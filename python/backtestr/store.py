@@ -47,7 +47,9 @@ class Store:
         journal = Journal(layout)
         if not layout.identity.exists():
             if read_only:
-                raise StoreNotFoundError(f"no store at {self._path}; open it once without read_only=True to create it")
+                raise StoreNotFoundError(
+                    f"no store at {self._path}; ingest something, or open it without read_only=True, to create it"
+                )
             _create(layout, journal)
         layout.check()
         journal.refresh()
