@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"
 STORE = ROOT / "demo-store"
 QUERY = """
-    select symbol, count(*) filter (tick_type = 0) as trades, min(price) as low, max(price) as high, sum(volume) as volume
+    select symbol, count(*) as trades, min(price) as low, max(price) as high, sum(volume) as volume
     from ticks group by symbol order by symbol
 """
 
