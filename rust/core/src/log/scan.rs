@@ -60,7 +60,7 @@ pub(super) fn scan(
             read.and_then(|(frame, crc)| Some((frame, crc, frame.payload(rest)?)))
         else {
             let is_clean = rest.is_empty() && open.parts == 0;
-            if !is_clean && !(is_last_segment && is_torn(rest, start + at, tail)) {
+            if !(is_clean || is_last_segment && is_torn(rest, start + at, tail)) {
                 return Err(corrupt("a damaged frame", at, &tail));
             }
             return Ok((records, tail));
