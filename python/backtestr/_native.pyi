@@ -77,20 +77,34 @@ def widen(data: Any, schema: pa.Schema) -> pa.Table:
 
 @final
 class LogWriter:
-    """The one appender of a store's log."""
+    """The one appender of a store's log; threads that wait at the same time share one sync."""
 
     @staticmethod
-    def create(folder: Any) -> LogWriter: ...
+    def create(folder: Any, log_id: int) -> LogWriter: ...
     @staticmethod
-    def open(folder: Any) -> LogWriter: ...
-    def append(self, payload: bytes, time_ns: int) -> tuple[int, int]:
-        """Append one record; returns LSN and commit time (ns) once it is durable."""
+    def open(folder: Any, log_id: int) -> LogWriter: ...
+    def submit(self, payload: bytes, time_ns: int) -> tuple[int, int]:
+        """Give a record its LSN and commit time (ns), which never goes back; :meth:`wait` makes it durable."""
+
+    def wait(self, lsn: int) -> None:
+        """Return when the record of an LSN, and every one before it, is durable."""
+
+    def close(self) -> None:
+        """Make everything durable, cut unused space off, and mark the end."""
 
     @property
-    def last_lsn(self) -> int: ...
+    def durable_lsn(self) -> int: ...
 
-def read_log(folder: Any, after: int) -> list[tuple[int, int, bytes]]:
-    """Records after an LSN as (LSN, commit time in ns, payload)."""
+@final
+class LogReader:
+    """Follows a log from an LSN on, in the writer's process or another."""
+
+    def __new__(cls, folder: Any, after: int) -> Self: ...
+    def read(self) -> list[tuple[int, int, bytes]]:
+        """Whole records that were not read yet as (LSN, commit time in ns, payload), oldest first."""
+
+def remove_segments(folder: Any, up_to: int) -> list[int]:
+    """Remove the log's segments whose records all have an LSN up to this one; gives their first LSNs."""
 
 def crc32c(data: bytes) -> int: ...
 def sync_file(path: Any) -> None: ...
