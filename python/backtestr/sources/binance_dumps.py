@@ -12,7 +12,7 @@ from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources.detect import looks_like_header
 from backtestr.sources.files import Member
 from backtestr.sources.model import Renames
-from backtestr.sources.text import head, head_text
+from backtestr.sources.text import head, head_text, is_blank
 
 _NAME = re.compile(r"(?P<symbol>[A-Z0-9_]+)-(?P<kind>trades|aggTrades|bookTicker)-\d{4}-\d{2}(-\d{2})?\.csv$")
 _BOOLEAN = re.compile(r"(?i)(true|false)$")
@@ -46,7 +46,7 @@ def dump_of(member: Member, symbol: Renames) -> Dump | None:
         SourceAmbiguousError: The symbol cannot be told.
     """
     text = head_text(member, None)
-    if not text.strip() or _MESSAGE.match(text):
+    if is_blank(text) or _MESSAGE.match(text):
         return None
     rows = head(text, ",", None, 2)
     header = looks_like_header(rows.rows[0])

@@ -12,7 +12,7 @@ from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructur
 from backtestr.sources import detect
 from backtestr.sources.files import Member, PathInput, members
 from backtestr.sources.model import OpenedSource, Renames, TickBatch
-from backtestr.sources.text import Renamer, head, head_text, text_batches
+from backtestr.sources.text import Renamer, head, head_text, is_blank, text_batches
 
 PRICES = ("price", "bid", "ask")
 NUMBERS = (*PRICES, "volume", "bid_size", "ask_size")
@@ -143,7 +143,7 @@ class Plan:
 def plan(member: Member, form: CsvFormat) -> Plan | None:
     """Look at a member's first rows and say how it is read; none where it is empty."""
     text = head_text(member, form.encoding)
-    if not text.strip():
+    if is_blank(text):
         return None
     separator = form.separator or _separator(text, form.quote)
     first = head(text, separator, form.quote)
@@ -168,7 +168,7 @@ def plan(member: Member, form: CsvFormat) -> Plan | None:
 
 
 def _separator(text: str, quote: str | None) -> str:
-    line = next(line for line in text.splitlines() if line.strip())
+    line = next(line for line in text.split("\n") if not is_blank(line))
     counts = {one: len(head(line, one, quote, 1).rows[0]) for one in (",", ";", "\t", "|")}
     return max(counts, key=lambda one: counts[one])
 

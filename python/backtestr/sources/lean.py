@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources.files import Member, PathInput, members
 from backtestr.sources.model import OpenedSource, TickBatch
-from backtestr.sources.text import head, head_text, text_batches
+from backtestr.sources.text import head, head_text, is_blank, text_batches
 
 SECURITY_TYPES = (
     "equity",
@@ -61,6 +61,7 @@ _MEMBER_NAME = re.compile(
     r"(?:_(?P<contract>.+))?\.csv$",
     re.IGNORECASE,
 )
+_MS_OF_DAY = re.compile(r"\d{1,8}(\.\d+)?")
 _DATE = re.compile(r"\d{4}-?\d{2}-?\d{2}$")
 
 
@@ -197,13 +198,15 @@ def _complete(member: Member, found: dict[str, str], named: re.Match[str] | None
 
 def _spec(member: Member, label: Label) -> dict[str, Any] | None:
     text = head_text(member, None)
-    if not text.strip():
+    if is_blank(text):
         return None
-    width = len(head(text, ",", None, 1).rows[0])
+    cells = head(text, ",", None, 1).rows[0]
+    width = len(cells)
     layout = _LAYOUTS.get((label.ticks, width))
-    if layout is None:
+    if layout is None or not _MS_OF_DAY.fullmatch(cells[0]):
         raise SourceStructureError(
-            f"{member.name}: {width} columns are no Lean {label.ticks} ticks (line 1, column 0); "
+            f"{member.name}: {width} columns that begin with {cells[0][:40]!r} are no Lean {label.ticks} ticks "
+            "(line 1, column 1); "
             "check ticks= and source="
         )
     power = -4 if label.security_type in _SCALED_TYPES else 0

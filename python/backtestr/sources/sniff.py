@@ -10,10 +10,10 @@ from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources import detect
 from backtestr.sources.csv import NUMBERS
 from backtestr.sources.files import Member, files, members
-from backtestr.sources.text import head, head_text
+from backtestr.sources.text import head, head_text, is_blank
 
 _LEAN_NAME = re.compile(
-    r"(^|[/\\])\d{8}_(trade|quote)(_[a-z]+)?\.(zip|csv)$|(^|[/\\!])\d{8}_.+_(tick_(trade|quote)|(trade|quote)_tick)(_.+)?\.csv$",
+    r"(^|[/\\])\d{8}_(trade|quote|openinterest)(_[a-z]+)?\.(zip|csv)$|(^|[/\\!])\d{8}_.+_(tick_(trade|quote|openinterest)|(trade|quote|openinterest)_tick)(_.+)?\.csv$",
     re.IGNORECASE,
 )
 _DUMP_NAME = re.compile(r"(^|[/\\!])[A-Z0-9_]+-(trades|aggTrades|bookTicker)-\d{4}-\d{2}(-\d{2})?\.csv$")
@@ -69,7 +69,7 @@ def _member(member: Member, options: Mapping[str, Any]) -> str | None:
         text = head_text(member, options.get("encoding"))
     except SourceStructureError as error:
         raise SourceAmbiguousError(f"{error}; if the format is known, give source=") from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.split("\n") if not is_blank(line)]
     if not lines:
         return None
     for pattern, name in _FIRST_LINES:

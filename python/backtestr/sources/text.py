@@ -16,7 +16,8 @@ from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructur
 from backtestr.sources.files import ByteStream, Member
 from backtestr.sources.model import Renames, TickBatch
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 2 << 20
+_HEAD_ROWS = 2
 
 Parse = Callable[[bytes, bool, int], tuple[pa.RecordBatch, int, int, int]]
 
@@ -91,6 +92,11 @@ class Head:
     ends: list[int]
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text holds nothing but spaces, tabs and line ends."""
+    return not text.strip(" \t\r\n")
+
+
 def head_text(member: Member, encoding: str | None) -> str:
     """The first 64 KiB of a member, cut at the end of a line."""
     stream = TextStream(member, encoding)
@@ -104,12 +110,16 @@ def head_text(member: Member, encoding: str | None) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        good = data[: data.rfind(b"\n", 0, error.start) + 1].decode()
+        # The parser, which knows the columns, says it better of all lines but the first ones.
+        if sum(not is_blank(one) for one in good.split("\n")) >= _HEAD_ROWS:
+            return good
         raise SourceStructureError(
             f"{member.name}: bytes that are not UTF-8 (line {line}, column 0); name the text's encoding with encoding="
         ) from error
 
 
-def head(text: str, separator: str, quote: str | None, rows: int = 2) -> Head:
+def head(text: str, separator: str, quote: str | None, rows: int = _HEAD_ROWS) -> Head:
     """Split the first rows of a text; lines end with a line feed only, as for the native parser."""
     lines = (line.removesuffix("\r") for line in text.split("\n"))
     if quote is None:
@@ -119,7 +129,7 @@ def head(text: str, separator: str, quote: str | None, rows: int = 2) -> Head:
     found = Head([], [])
     try:
         for row in reader:
-            if row and any(cell.strip() for cell in row):
+            if not is_blank("".join(row)) or len(row) > 1:
                 found.rows.append(row)
                 found.ends.append(reader.line_num)
             if len(found.rows) == rows:
@@ -149,7 +159,7 @@ def text_batches(
         renames: New names of the symbols.
 
     Yields:
-        Batches of the rows of about 8 MiB of text.
+        Batches of the rows of about 2 MiB of text.
     """
     text = json.dumps(spec)
 
