@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -104,13 +105,13 @@ def test_ticks_of_any_batches_sort_to_one_order(given_rows: list[Ticks]) -> None
     batches = [batch for rows in given_rows for batch in ticks(rows).to_batches() or [ticks([]).to_batches()]]
     made = pa.Table.from_batches([batch for batch in batches if batch], ticks([]).schema)
     ordered = sort_ticks(made)
-    assert rows_of(ordered) == sorted(sum(given_rows, []), key=place)
+    assert rows_of(ordered) == sorted(chain.from_iterable(given_rows), key=place)
     assert rows_of(sort_ticks(ordered)) == rows_of(ordered)
 
 
 @given(BATCHES)
 def test_tallies_and_runs_count_every_row(given_rows: list[Ticks]) -> None:
-    rows = sum(given_rows, [])
+    rows = list(chain.from_iterable(given_rows))
     made = pa.concat_tables([ticks(part) for part in given_rows])
     symbols, days = tally_ticks(made)
     assert dict(days) == {day: sum(r[1] // DAY == day for r in rows) for day in {r[1] // DAY for r in rows}}

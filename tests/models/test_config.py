@@ -17,7 +17,7 @@ from backtestr.errors import ConfigError
 GOOD: dict[str, tuple[Any, str, Any]] = {
     "memory_limit": (1024**3, "1.5GiB", 3 * 512 * 1024**2),
     "threads": (3, "2", 2),
-    "temp_dir": ("/tmp/a", "/tmp/b", Path("/tmp/b")),
+    "temp_dir": ("spill", "other", Path("other")),
     "materialized_timeframes": (["1m"], "1d, 60s", ("1m", "1d")),
     "max_rejected": (0, "0.5", 0.5),
     "ingest_batch_bytes": (1, "1 KB", 1000),

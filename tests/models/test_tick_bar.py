@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -154,3 +156,23 @@ def test_wrong_arguments_are_named() -> None:
 def test_a_bound_on_jumps_is_a_fraction(value: Any) -> None:
     with pytest.raises(ArgumentError, match="max_jump"):
         ValidationRules(max_jump=value)
+
+
+CASES = json.loads((Path(__file__).parents[1] / "cases" / "models.json").read_text(encoding="utf-8"))
+
+
+def optional(value: str | None) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
+@pytest.mark.parametrize("case", CASES["quotes"], ids=str)
+def test_quotes_have_the_figures_of_the_shared_cases(case: dict[str, str | None]) -> None:
+    tick = Tick("A", 0, bid=case["bid"], ask=case["ask"])
+    assert (tick.mid_price, tick.spread) == (optional(case["mid"]), optional(case["spread"]))
+
+
+@pytest.mark.parametrize("case", CASES["bars"], ids=str)
+def test_bars_have_the_figures_of_the_shared_cases(case: dict[str, str | None]) -> None:
+    bar = Bar("A", "1m", 0, case["close"], case["high"], case["low"], case["close"])
+    assert bar.typical_price == optional(case["typical"])
+    assert bar.true_range(case["before"]) == optional(case["range"])

@@ -6,6 +6,7 @@ mod ticks;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow_array::builder::StringDictionaryBuilder;
 use arrow_array::types::{Decimal128Type, Int32Type};
 use arrow_array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, PrimitiveArray,
@@ -117,6 +118,16 @@ impl Validator {
             self.names = Arc::new(StringArray::from_iter_values(self.symbols.names()));
         }
         let rows = runs.iter().map(|run| run.len as usize).sum();
+        // The builder need not check its codes afterwards, but looks each run's name up.
+        if runs.len() < rows / 64 {
+            let error = |error: arrow_schema::ArrowError| Error::Schema(error.to_string());
+            let mut builder = StringDictionaryBuilder::<Int32Type>::new_with_dictionary(rows, &self.names)
+                .map_err(error)?;
+            for run in runs {
+                builder.append_n(self.names.value(run.code as usize), run.len as usize).map_err(error)?;
+            }
+            return Ok(Arc::new(builder.finish()));
+        }
         let mut codes = Vec::with_capacity(rows);
         for run in runs {
             codes.extend(std::iter::repeat_n(run.code as i32, run.len as usize));
@@ -260,16 +271,17 @@ fn with_reasons(rows: &RecordBatch, ordinals: Vec<i64>, reasons: Vec<u32>) -> Re
 /// The columns as they are stored: what the input has, with tick_type, price and volume made where they follow.
 fn store(ticks: &Ticks<'_>, shape: Shape, batch: &RecordBatch, symbols: ArrayRef) -> Result<RecordBatch> {
     let rows = ticks.len();
-    let (kinds, price, volume): (Int8Array, ArrayRef, ArrayRef) = match shape {
+    // In a batch of one shape a given type is the type.
+    let given = batch.column_by_name("tick_type").map(Arc::clone);
+    let all = |kind| given.unwrap_or_else(|| Arc::new(Int8Array::from(vec![kind; rows])));
+    let (kinds, price, volume): (ArrayRef, ArrayRef, ArrayRef) = match shape {
         Shape::Trades => {
             let price = batch.column_by_name("price").map(Arc::clone);
             let volume = batch.column_by_name("volume").filter(|v| v.null_count() == 0).map(Arc::clone);
             let zeros = || decimals(vec![0; rows], None);
-            (vec![TRADE; rows].into(), price.unwrap_or_else(zeros), volume.unwrap_or_else(zeros))
+            (all(TRADE), price.unwrap_or_else(zeros), volume.unwrap_or_else(zeros))
         }
-        Shape::Quotes => {
-            (vec![COMPOSITE; rows].into(), decimals(ticks.mids(), None), decimals(vec![0; rows], None))
-        }
+        Shape::Quotes => (all(COMPOSITE), decimals(ticks.mids(), None), decimals(vec![0; rows], None)),
         Shape::Mixed => {
             let made: Vec<_> = (0..rows).map(|row| ticks.row(row)).collect();
             let missing = made.iter().any(|row| row.price.is_none());
@@ -277,14 +289,14 @@ fn store(ticks: &Ticks<'_>, shape: Shape, batch: &RecordBatch, symbols: ArrayRef
             let price = made.iter().map(|row| row.price.unwrap_or(0)).collect();
             let volume = made.iter().map(|row| row.volume).collect();
             (
-                made.iter().map(|row| row.kind).collect::<Vec<_>>().into(),
+                Arc::new(Int8Array::from_iter_values(made.iter().map(|row| row.kind))),
                 decimals(price, nulls),
                 decimals(volume, None),
             )
         }
     };
     let made: [(&str, ArrayRef); 4] =
-        [("symbol", symbols), ("tick_type", Arc::new(kinds)), ("price", price), ("volume", volume)];
+        [("symbol", symbols), ("tick_type", kinds), ("price", price), ("volume", volume)];
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for field in schema::ticks().fields() {
         let own = made.iter().find(|(name, _)| name == field.name()).map(|(_, column)| column);
