@@ -78,9 +78,9 @@ impl Validator {
         let runs = self.runs(&coerced.batch, &mut masks)?;
         let ticks = Ticks::new(&coerced.batch)?;
         let shape = ticks.shape();
-        self.check_rows(&ticks, shape, &runs, clock_ns, &mut masks);
+        let mids = self.check_rows(&ticks, shape, &runs, clock_ns, &mut masks);
         self.check_neighbours(&ticks, &runs, &mut masks);
-        let stored = store(&ticks, shape, &coerced.batch, self.codes(&runs)?)?;
+        let stored = store(&ticks, shape, mids, &coerced.batch, self.codes(&runs)?)?;
         self.split(stored, &runs, masks)
     }
 
@@ -144,13 +144,14 @@ impl Validator {
         runs: &[Run],
         clock_ns: i64,
         masks: &mut Option<Vec<u32>>,
-    ) {
+    ) -> Vec<i128> {
         // The strictest bound finds the blocks; the row's own bound judges it.
         let latest = |rules: &Rules| rules.latest(clock_ns);
         let strictest = self.rules.iter().map(latest).min().unwrap_or(clock_ns);
-        let suspects = ticks.suspects(shape, strictest);
+        let mut mids = Vec::new();
+        let suspects = ticks.suspects(shape, strictest, &mut mids);
         if suspects.is_empty() {
-            return;
+            return mids;
         }
         let masks = masks.get_or_insert_with(|| vec![0; ticks.len()]);
         let mut runs = runs.iter();
@@ -163,6 +164,7 @@ impl Validator {
             }
             masks[row] |= ticks.reasons(row, masks[row], bound);
         }
+        mids
     }
 
     /// Order and jumps, against the symbol's last row that was kept.
@@ -269,7 +271,13 @@ fn with_reasons(rows: &RecordBatch, ordinals: Vec<i64>, reasons: Vec<u32>) -> Re
 }
 
 /// The columns as they are stored: what the input has, with tick_type, price and volume made where they follow.
-fn store(ticks: &Ticks<'_>, shape: Shape, batch: &RecordBatch, symbols: ArrayRef) -> Result<RecordBatch> {
+fn store(
+    ticks: &Ticks<'_>,
+    shape: Shape,
+    mids: Vec<i128>,
+    batch: &RecordBatch,
+    symbols: ArrayRef,
+) -> Result<RecordBatch> {
     let rows = ticks.len();
     // In a batch of one shape a given type is the type.
     let given = batch.column_by_name("tick_type").map(Arc::clone);
@@ -281,7 +289,7 @@ fn store(ticks: &Ticks<'_>, shape: Shape, batch: &RecordBatch, symbols: ArrayRef
             let zeros = || decimals(vec![0; rows], None);
             (all(TRADE), price.unwrap_or_else(zeros), volume.unwrap_or_else(zeros))
         }
-        Shape::Quotes => (all(COMPOSITE), decimals(ticks.mids(), None), decimals(vec![0; rows], None)),
+        Shape::Quotes => (all(COMPOSITE), decimals(mids, None), decimals(vec![0; rows], None)),
         Shape::Mixed => {
             let made: Vec<_> = (0..rows).map(|row| ticks.row(row)).collect();
             let missing = made.iter().any(|row| row.price.is_none());

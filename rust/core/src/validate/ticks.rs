@@ -68,8 +68,9 @@ fn whole(column: Option<&Decimal128Array>) -> Option<&[i128]> {
 /// Half of bid + ask, half-even in units of 1e-8.
 #[inline]
 pub(super) fn mid(bid: i128, ask: i128) -> i128 {
-    let half = (bid + ask) >> 1;
-    half + ((bid + ask) & half & 1)
+    // What does not fit is rejected for it; its mid is never seen.
+    let sum = bid.wrapping_add(ask);
+    (sum >> 1) + (sum & (sum >> 1) & 1)
 }
 
 /// Whether every value is plainly in `low..=MAX_FIXED`: in 59 bits, as all but absurd values are.
@@ -140,40 +141,40 @@ impl<'a> Ticks<'a> {
         Shape::Mixed
     }
 
-    /// Blocks of rows that hold something to look at closer, in batches of this shape.
-    pub(super) fn suspects(&self, shape: Shape, latest: i64) -> Vec<std::ops::Range<usize>> {
+    /// Blocks of rows that hold something to look at closer, in batches of this shape; two-sided quotes get their mids.
+    pub(super) fn suspects(
+        &self,
+        shape: Shape,
+        latest: i64,
+        mids: &mut Vec<i128>,
+    ) -> Vec<std::ops::Range<usize>> {
+        mids.reserve_exact(if shape == Shape::Quotes { self.len() } else { 0 });
         let rows = self.len();
         let blocks = (0..rows).step_by(BLOCK).map(|start| start..(start + BLOCK).min(rows));
         blocks
             .filter(|block| {
                 let part = |column: Option<&'a Decimal128Array>| column.map(|c| &c.values()[block.clone()]);
                 let times = &self.times.values()[block.clone()];
-                let plain = in_time(times, latest)
-                    && match shape {
-                        Shape::Mixed => false,
-                        Shape::Trades => {
-                            part(self.price).is_none_or(|price| within(price, 1))
-                                && part(self.volume).is_none_or(|volume| within(volume, 0))
-                        }
-                        Shape::Quotes => {
-                            let sides =
-                                (part(self.bid).unwrap_or_default(), part(self.ask).unwrap_or_default());
-                            within(sides.0, 1)
-                                && within(sides.1, 1)
-                                && uncrossed(sides.0, sides.1)
-                                && part(self.volume).is_none_or(|volume| within(volume, 0))
-                                && self.sizes.iter().all(|size| within(&size.values()[block.clone()], 0))
-                        }
-                    };
-                !plain
+                let timely = in_time(times, latest);
+                let plain = match shape {
+                    Shape::Mixed => false,
+                    Shape::Trades => {
+                        part(self.price).is_none_or(|price| within(price, 1))
+                            && part(self.volume).is_none_or(|volume| within(volume, 0))
+                    }
+                    Shape::Quotes => {
+                        let sides = (part(self.bid).unwrap_or_default(), part(self.ask).unwrap_or_default());
+                        mids.extend(sides.0.iter().zip(sides.1).map(|(bid, ask)| mid(*bid, *ask)));
+                        within(sides.0, 1)
+                            && within(sides.1, 1)
+                            && uncrossed(sides.0, sides.1)
+                            && part(self.volume).is_none_or(|volume| within(volume, 0))
+                            && self.sizes.iter().all(|size| within(&size.values()[block.clone()], 0))
+                    }
+                };
+                !(timely && plain)
             })
             .collect()
-    }
-
-    /// Mid prices of a batch of two-sided quotes.
-    pub(super) fn mids(&self) -> Vec<i128> {
-        let sides = (whole(self.bid).unwrap_or_default(), whole(self.ask).unwrap_or_default());
-        sides.0.iter().zip(sides.1).map(|(bid, ask)| mid(*bid, *ask)).collect()
     }
 
     /// A row's place in its symbol's order.
