@@ -26,6 +26,11 @@ class Frame:
     ``price_type`` says what decimals become: ``"decimal"`` (exact), ``"float"`` (float64) or ``"fixed"``
     (int64, the unscaled value: units of 1e-8 for prices). Arrow and polars default to decimal, pandas and numpy to
     float.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> Frame(pa.table({"symbol": ["A", "B"]})).columns
+        ['symbol']
     """
 
     def __init__(self, table: pa.Table) -> None:
