@@ -140,8 +140,8 @@ ALL_REASONS = DEFAULT_REJECT | DEFAULT_FLAG | {"price_jump"}
 class BarSpec:
     """Which ticks make bars: by type, and by sale condition separately for prices, high and low, and volume.
 
-    The default counts every accepted trade, size 0 included. A condition is a text that equals a tick's whole
-    ``conditions`` value.
+    The default counts every accepted trade, size 0 included. A tick's ``conditions`` are codes separated by commas,
+    blanks around them aside; a condition is a text that equals one of them. Lean's hexadecimal flags are one code.
 
     Args:
         price_excludes: conditions whose ticks set neither open nor close.

@@ -6,7 +6,9 @@ use arrow_array::{Array, Decimal128Array, Int8Array, Int64Array, RecordBatch, Ti
 
 use crate::error::{Error, Result};
 use crate::reasons::*;
-use crate::schema::{ASK, BID, COMPOSITE, END_TIMESTAMP_NS, MAX_FIXED, MIN_TIMESTAMP_NS, TRADE};
+use crate::schema::{
+    ASK, BID, COMPOSITE, END_TIMESTAMP_NS, MAX_FIXED, MIN_TIMESTAMP_NS, TRADE, tick_type_of,
+};
 
 const NUMBER: u32 = NOT_A_NUMBER | INEXACT | OUT_OF_RANGE;
 const BLOCK: usize = 1024;
@@ -188,14 +190,8 @@ impl<'a> Ticks<'a> {
         let (bid, ask, price) = (value(self.bid, row), value(self.ask, row), value(self.price, row));
         let volume = value(self.volume, row).unwrap_or(0);
         let given = self.kinds.filter(|kinds| kinds.is_valid(row)).map(|kinds| kinds.value(row));
-        let kind = given.unwrap_or(match (price, bid, ask) {
-            // A price that was traded makes a trade, whatever quotes come with it.
-            (Some(_), _, _) if volume != 0 => TRADE,
-            (_, Some(_), Some(_)) => COMPOSITE,
-            (_, Some(_), None) => BID,
-            (_, None, Some(_)) => ASK,
-            _ => TRADE,
-        });
+        let kind =
+            given.unwrap_or_else(|| tick_type_of(price.is_some(), volume != 0, bid.is_some(), ask.is_some()));
         match kind {
             BID => Row { kind, price: bid, volume: 0 },
             ASK => Row { kind, price: ask, volume: 0 },
