@@ -172,12 +172,29 @@ fn text_runs<O: OffsetSizeTrait>(
     let offsets: &[O] = column.value_offsets();
     let bytes = column.value_data();
     let rows = column.len();
+    let mut recent = Recent::new(rows);
     let mut start = 0;
     while start < rows {
         let first = offsets[start].as_usize();
         let width = offsets[start + 1].as_usize() - first;
-        let code = table.intern(column.value(start));
+        let code = match short_key(bytes, first, width) {
+            Some(key) => recent.code(key, || table.intern(column.value(start))),
+            None => table.intern(column.value(start)),
+        };
+        if runs.len() == runs.capacity() && start > LONGEST_STEP {
+            runs.reserve((rows - start).min(2 * runs.len()));
+        }
         let mut end = start + 1;
+        let next = offsets.get(end + 1).map(|stop| (offsets[end].as_usize(), stop.as_usize()));
+        let differs = |(from, to): (usize, usize)| {
+            let key = short_key(bytes, first, width);
+            key.is_some() && key != short_key(bytes, from, to - from)
+        };
+        if next.is_some_and(|(from, to)| to - from != width || differs((from, to))) {
+            push(runs, code, 1);
+            start = end;
+            continue;
+        }
         let mut step = 1;
         // Equal widths and a text that equals itself shifted by one width: a whole block of equal symbols.
         while end < rows && step > 0 {
@@ -196,6 +213,47 @@ fn text_runs<O: OffsetSizeTrait>(
         }
         push(runs, code, end - start);
         start = end;
+    }
+}
+
+/// Bytes of a text of at most eight and its length, where eight can be read.
+type ShortKey = (u64, u8);
+
+#[inline]
+fn short_key(bytes: &[u8], first: usize, width: usize) -> Option<ShortKey> {
+    let word = bytes.get(first..first.checked_add(8)?)?.try_into().ok()?;
+    let mask = match width {
+        0 => 0,
+        1..=8 => u64::MAX >> (64 - 8 * width),
+        _ => return None,
+    };
+    Some((u64::from_le_bytes(word) & mask, width as u8))
+}
+
+/// Codes of short names seen lately, found without hashing their text.
+struct Recent {
+    slots: Vec<(u64, u8, u32)>,
+}
+
+impl Recent {
+    const BITS: u32 = 12;
+    const FEW_ROWS: usize = 1 << Self::BITS;
+
+    fn new(rows: usize) -> Self {
+        let slots = if rows < Self::FEW_ROWS { 0 } else { 1 << Self::BITS };
+        Self { slots: vec![(0, 0, UNSEEN); slots] }
+    }
+
+    #[inline]
+    fn code(&mut self, (word, width): ShortKey, intern: impl FnOnce() -> u32) -> u32 {
+        let mixed = (word ^ u64::from(width)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let Some(slot) = self.slots.get_mut((mixed >> (64 - Self::BITS)) as usize) else {
+            return intern();
+        };
+        if (slot.0, slot.1) != (word, width) || slot.2 == UNSEEN {
+            *slot = (word, width, intern());
+        }
+        slot.2
     }
 }
 

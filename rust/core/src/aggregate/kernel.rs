@@ -142,6 +142,32 @@ impl Default for Carry {
 }
 
 impl Carry {
+    /// Add a row that lies in the running bucket; false, with nothing done, where it needs [`fold`].
+    #[inline]
+    pub(crate) fn add_one<V: Fixed>(&mut self, at: i64, price: V, volume: V) -> bool {
+        let Some(bar) = self.bar.as_mut() else {
+            return false;
+        };
+        let (misfit, price, volume) = (price.misfit() | volume.misfit(), price.low(), volume.low());
+        let is_valid = misfit == 0
+            && (-MAX_FIXED..=MAX_FIXED).contains(&price)
+            && (0..=MAX_FIXED).contains(&volume)
+            && bar.parts == ALL;
+        if !is_valid || at < self.last || at >= self.end {
+            return false;
+        }
+        let volume_sum = bar.volume.wrapping_add(i128::from(volume));
+        let turnover = bar.turnover.wrapping_add(i128::from(price).wrapping_mul(i128::from(volume)));
+        if volume_sum > MAX_SUM || !(-MAX_SUM..=MAX_SUM).contains(&turnover) {
+            return false;
+        }
+        (bar.volume, bar.turnover, bar.close) = (volume_sum, turnover, price);
+        (bar.high, bar.low) = (bar.high.max(price), bar.low.min(price));
+        bar.count = bar.count.wrapping_add(1);
+        self.last = at;
+        true
+    }
+
     /// Start (ns) and end (units) of the bucket after the running one, if the instant lies in it: no division needed.
     #[inline]
     fn next(&self, at: i64, length_ns: i64) -> Option<(i64, i64)> {

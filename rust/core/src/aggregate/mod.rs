@@ -5,6 +5,7 @@ pub mod columns;
 mod eligibility;
 mod gather;
 mod input;
+mod interleaved;
 mod kernel;
 pub mod plan;
 mod state;
@@ -20,6 +21,7 @@ use bars::BarColumns;
 pub use eligibility::{BarSpec, Basis};
 use gather::{Gathered, Wanted, is_ordered};
 use input::{Input, Segment, take_columns};
+use interleaved::Interleaved;
 use kernel::{Carry, MAX_SUM, Sink, Stop, Ticks, fold};
 use plan::Plan;
 pub use stream::BarAggregator;
@@ -44,11 +46,15 @@ pub fn aggregate_bars(batches: &[RecordBatch], options: &BarOptions) -> Result<R
     let input = Input::new(&taken, options.basis, &options.spec)?;
     let plain = input.is_plain();
     let segments = if plain && input.is_grouped() { Some(input.segments()) } else { None };
-    let gathered = match segments {
-        Some(_) => Gathered::default(),
-        None => Gathered::new(&input, plain, Wanted::default())?,
+    let mut levels = options.plan.levels().iter();
+    let in_turns = plain && segments.is_none() && levels.all(|level| level.root == 0);
+    let finest_ns = options.plan.levels()[0].timeframe.ns();
+    let interleaved = if in_turns { Interleaved::fold(&input, finest_ns) } else { None };
+    let gathered = match (&segments, &interleaved) {
+        (None, None) => Gathered::new(&input, plain, Wanted::default())?,
+        _ => Gathered::default(),
     };
-    let pass = Pass { input: &input, plain, segments, gathered };
+    let pass = Pass { input: &input, plain, segments, interleaved, gathered };
     let codes = input.symbols.codes_by_name();
     let mut bars = BarColumns::new(!plain);
     bars.reserve(pass.estimate(&codes, &options.plan));
@@ -109,6 +115,7 @@ struct Pass<'a> {
     input: &'a Input<'a>,
     plain: bool,
     segments: Option<Vec<Vec<Segment>>>,
+    interleaved: Option<Interleaved>,
     gathered: Gathered,
 }
 
@@ -122,9 +129,13 @@ impl Pass<'_> {
     ) -> Result<()> {
         for (rank, code) in codes.iter().enumerate() {
             let start = bars.len();
-            let folded = match &self.segments {
-                Some(segments) => self.in_place(&segments[*code as usize], timeframe, bars)?,
-                None => {
+            let folded = match (&self.segments, &self.interleaved) {
+                (Some(segments), _) => self.in_place(&segments[*code as usize], timeframe, bars)?,
+                (None, Some(interleaved)) => {
+                    interleaved.push_to(*code, bars);
+                    !interleaved.is_disordered(*code)
+                }
+                (None, None) => {
                     let slots = self.gathered.range(*code);
                     if self.gathered.is_ordered(slots.clone()) {
                         fold_all(self.gathered.ticks(slots.clone()), timeframe, bars).map_err(|stop| {
@@ -222,6 +233,9 @@ impl Pass<'_> {
 
     /// An upper bound of the bars of ordered ticks.
     fn estimate(&self, codes: &[u32], plan: &Plan) -> usize {
+        if let Some(interleaved) = &self.interleaved {
+            return interleaved.estimate(plan);
+        }
         let mut total = 0;
         for code in codes {
             let (rows, span) = self.extent(*code);
