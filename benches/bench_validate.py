@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from ticks import decimals, trades
 
 import backtestr as bt
 from backtestr import _native
+from ticks import decimals, trades
 
 ROWS = 10_000_000
 

@@ -12,10 +12,24 @@ BUILD_PROFILE: Final[str]
 REASONS: Final[dict[str, int]]
 """Bit of every reason that a row can be rejected or flagged for, by name."""
 
-def bar_schema() -> pa.Schema: ...
+def bar_schema() -> pa.Schema:
+    """Canonical columns of bars.
+
+    Example:
+        >>> bar_schema().field("open").type
+        Decimal128Type(decimal128(18, 8))
+    """
+
 def parse_text(chunk: bytes, spec: str, *, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]: ...
 def parse_binance(chunk: bytes, *, clock: str, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]: ...
-def tick_schema() -> pa.Schema: ...
+def tick_schema() -> pa.Schema:
+    """Canonical columns of ticks.
+
+    Example:
+        >>> tick_schema().names[:3]
+        ['symbol', 'timestamp_utc', 'sequence']
+    """
+
 def timeframe_label(ns: int) -> str: ...
 def timeframe_ns(text: str) -> int: ...
 def validate_ticks(data: Any, *, rules: ValidationRules | None = None) -> tuple[pa.Table, pa.Table, dict[str, int]]:
@@ -77,20 +91,34 @@ def widen(data: Any, schema: pa.Schema) -> pa.Table:
 
 @final
 class LogWriter:
-    """The one appender of a store's log."""
+    """The one appender of a store's log; threads that wait at the same time share one sync."""
 
     @staticmethod
-    def create(folder: Any) -> LogWriter: ...
+    def create(folder: Any, log_id: int) -> LogWriter: ...
     @staticmethod
-    def open(folder: Any) -> LogWriter: ...
-    def append(self, payload: bytes, time_ns: int) -> tuple[int, int]:
-        """Append one record; returns LSN and commit time (ns) once it is durable."""
+    def open(folder: Any, log_id: int) -> LogWriter: ...
+    def submit(self, payload: bytes, time_ns: int) -> tuple[int, int]:
+        """Give a record its LSN and commit time (ns), which never goes back; :meth:`wait` makes it durable."""
+
+    def wait(self, lsn: int) -> None:
+        """Return when the record of an LSN, and every one before it, is durable."""
+
+    def close(self) -> None:
+        """Make everything durable, cut unused space off, and mark the end."""
 
     @property
-    def last_lsn(self) -> int: ...
+    def durable_lsn(self) -> int: ...
 
-def read_log(folder: Any, after: int) -> list[tuple[int, int, bytes]]:
-    """Records after an LSN as (LSN, commit time in ns, payload)."""
+@final
+class LogReader:
+    """Follows a log from an LSN on, in the writer's process or another."""
+
+    def __new__(cls, folder: Any, after: int) -> Self: ...
+    def read(self) -> list[tuple[int, int, bytes]]:
+        """Whole records that were not read yet as (LSN, commit time in ns, payload), oldest first."""
+
+def remove_segments(folder: Any, up_to: int) -> list[int]:
+    """Remove the log's segments whose records all have an LSN up to this one; gives their first LSNs."""
 
 def crc32c(data: bytes) -> int: ...
 def sync_file(path: Any) -> None: ...
@@ -154,6 +182,19 @@ def vwap(data: Any) -> pa.Table:
     Raises:
         SchemaError: A column is missing or of an unusable type.
         InvalidTickError: A value is missing or out of range; names the row.
+
+    Example:
+        >>> from decimal import Decimal
+        >>> import pyarrow as pa
+        >>> fixed = pa.decimal128(18, 8)
+        >>> ticks = pa.table({
+        ...     "symbol": ["A", "A"],
+        ...     "timestamp_utc": pa.array([0, 1], pa.timestamp("ms")),
+        ...     "price": pa.array([Decimal("10"), Decimal("11")], fixed),
+        ...     "volume": pa.array([Decimal("1"), Decimal("3")], fixed),
+        ... })
+        >>> vwap(ticks)["vwap"].to_pylist()
+        [Decimal('10.75000000')]
     """
 
 def append_vwap(data: Any) -> pa.Table:
@@ -167,6 +208,20 @@ class BarAggregator:
 
     Args:
         timeframes: As for :func:`aggregate_bars`, as are ``price`` and ``bar_spec``.
+
+    Example:
+        >>> from decimal import Decimal
+        >>> import pyarrow as pa
+        >>> fixed = pa.decimal128(18, 8)
+        >>> ticks = pa.table({
+        ...     "symbol": ["A", "A"],
+        ...     "timestamp_utc": pa.array([0, 60], pa.timestamp("s")),
+        ...     "price": pa.array([Decimal("10"), Decimal("11")], fixed),
+        ...     "volume": pa.array([Decimal("1"), Decimal("3")], fixed),
+        ... })
+        >>> aggregator = BarAggregator(["1m"])
+        >>> aggregator.update(ticks).num_rows, aggregator.finish().num_rows
+        (1, 1)
     """
 
     def __new__(cls, timeframes: Sequence[str], *, price: str = "trade", bar_spec: _BarSpec | None = None) -> Self: ...

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -157,7 +158,11 @@ def _find_file(directory: Path) -> tuple[Path | None, dict[str, Any]]:
                 table = tomllib.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
-            return path, table.get("tool", {}).get("backtestr", {}) if name == _FILES[1] else table
+            for key in ("tool", "backtestr") if name == _FILES[1] else ():
+                table = table.get(key, {})
+                if not isinstance(table, dict):
+                    raise ConfigError(f"{path}: {key} is {table!r}; write a table [tool.backtestr]")
+            return path, table
         if (folder / ".git").exists():
             break
     return None, {}
@@ -169,7 +174,7 @@ def _size(value: object) -> int:
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())) is not None:
         number, unit = match.group(1), (match.group(2) or "B").upper()
         base = 1024 if "I" in unit else 1000
-        count = int(float(number) * base ** _POWERS[unit[:-2] if "I" in unit else unit[:-1]])
+        count = int(Fraction(number) * base ** _POWERS[unit[:-2] if "I" in unit else unit[:-1]])
     else:
         raise ValueError("write a number of bytes, or text such as 64MiB")
     if count < 1:

@@ -47,6 +47,10 @@ class SourceStructureError(SourceError):
     """A source's structure is broken: quoting, field count, bytes, truncation or columns. Nothing was loaded."""
 
 
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """There is no file at a source's path, or no file in its folder."""
+
+
 class SourceAmbiguousError(SourceError):
     """The format, market, date or zone of a source cannot be told; the message names the argument that says it."""
 

@@ -116,6 +116,11 @@ def to_iso(ns: int) -> str:
     return f"{text}{decimals}Z"
 
 
+def plain_instant(ns: int) -> str | int:
+    """ISO 8601 text that `to_ns` reads back, or the bare number where the instant is not a valid one."""
+    return to_iso(ns) if MIN_NS <= ns < END_NS else ns
+
+
 def _convert(value: object, argument: str) -> int:
     if isinstance(value, dt.datetime):
         return _from_datetime(value, argument)

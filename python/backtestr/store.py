@@ -15,7 +15,7 @@ from backtestr.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
-from backtestr.ingest.load import LoadOptions, Progress, load
+from backtestr.ingest.load import LoadOptions, Progress, load_source
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows
 from backtestr.instants import Instant, range_ns
 from backtestr.models import IngestReport, ReviseReport, StoreInfo, ValidationRules
@@ -23,7 +23,6 @@ from backtestr.persist.migrate import initial_commit
 from backtestr.query.frame import Frame
 from backtestr.query.request import read_bars, read_ticks
 from backtestr.query.sql import run_sql
-from backtestr.sources import open_source
 from backtestr.storage import Storage
 from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout, refuse_strangers
@@ -47,7 +46,9 @@ class Store:
         journal = Journal(layout)
         if not layout.identity.exists():
             if read_only:
-                raise StoreNotFoundError(f"no store at {self._path}; open it once without read_only=True to create it")
+                raise StoreNotFoundError(
+                    f"no store at {self._path}; ingest something, or open it without read_only=True, to create it"
+                )
             _create(layout, journal)
         layout.check()
         journal.refresh()
@@ -112,7 +113,6 @@ class Store:
             raise ArgumentError(f"mode={mode!r}: choose 'merge' or 'replace'")
         low, high = range_ns(start, end)
         given = {"symbol": symbol, "feed": feed, **options}
-        opened = open_source(data, source=source, **{name: value for name, value in given.items() if value is not None})
         how = LoadOptions(
             mode=mode,
             start=low,
@@ -123,8 +123,8 @@ class Store:
             dry_run=dry_run,
             progress=progress,
         )
-        with storage.journal.mutex:
-            return load(storage, opened, how)
+        taken = {name: value for name, value in given.items() if value is not None}
+        return load_source(storage, data, how, source=source, **taken)
 
     def ticks(
         self,

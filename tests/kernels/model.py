@@ -26,6 +26,8 @@ def length_ns(label: str) -> int:
 def tick_type(row: dict[str, Any]) -> int:
     if row.get("tick_type") is not None:
         return row["tick_type"]
+    if row.get("price") is not None and row.get("volume"):
+        return 0
     return {(False, False): 0, (True, False): 1, (False, True): 2, (True, True): 3}[
         row.get("bid") is not None, row.get("ask") is not None
     ]

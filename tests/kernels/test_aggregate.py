@@ -202,6 +202,27 @@ class TestModel:
         assert stream(parts, frames, price=price, bar_spec=spec) == want
 
 
+class TestUntypedRows:
+    QUOTED = {"bid": Fraction(9), "ask": Fraction(12)}
+
+    def test_a_traded_price_makes_a_trade_whatever_quotes_come_with_it(self) -> None:
+        data = table([tick(0, 10, 2, **self.QUOTED), tick(1, 11, 0, **self.QUOTED)])
+        (trade,) = rows_of(bt.aggregate_bars(data, ["1m"]))
+        assert trade[4:] == (10, 10, 10, 10, 2, 20, 10, 1)
+        (mid,) = rows_of(bt.aggregate_bars(data, ["1m"], price="mid"))
+        assert mid[4:8] == (Fraction(21, 2),) * 4
+        assert mid[11] == 1
+
+    def test_validation_types_them_alike(self) -> None:
+        rows = [
+            tick(0, price, volume, bid=bid, ask=ask)
+            for price, volume, bid, ask in itertools.product((10,), (0, 2), (None, 9), (None, 12))
+        ]
+        accepted, _, _ = bt.validate_ticks(table(rows))
+        kinds = [model.tick_type(row) for row in rows]
+        assert accepted["tick_type"].to_pylist() == kinds
+
+
 class TestInputs:
     ROWS = [tick(i * 7 * 10**8, i % 9 + 1, i % 4, symbol="AB"[i // 30 % 2]) for i in range(200)]
     KINDS = [
@@ -301,6 +322,14 @@ class TestAggregator:
         assert aggregator.update(table([tick(5 * 10**9 + 1, 3)])).num_rows == 0
         assert aggregator.late_rows == 3
         assert bt.BarAggregator(["1s"]).take_late().num_rows == 0
+
+    def test_no_bar_of_any_timeframe_comes_twice_after_finish(self) -> None:
+        aggregator = bt.BarAggregator(["1s", "20s", "1m"])
+        aggregator.update(table([tick(0, 1)]))
+        assert [row[1] for row in rows_of(aggregator.finish())] == ["1s", "20s", "1m"]
+        assert aggregator.update(table([tick(2 * 10**9, 2), tick(60 * 10**9, 3)])).num_rows == 0
+        assert aggregator.late_rows == 1
+        assert [row[3] for row in rows_of(aggregator.finish())] == [60 * 10**9] * 3
 
     def test_damaged_states(self) -> None:
         aggregator = bt.BarAggregator(["1s", "20s", "1m"], bar_spec=model.Spec(price_excludes=("T", "é")))

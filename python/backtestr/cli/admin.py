@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def info(store: StorePath, as_json: AsJson = False) -> None:
     """Print what the store holds."""
     with opened(store, read_only=True) as market_data:
-        write_value(market_data.info().to_dict(), as_json=as_json)
+        write_value(market_data.info(), as_json=as_json)
 
 
 def symbols(store: StorePath, as_json: AsJson = False) -> None:

@@ -35,6 +35,9 @@ class OneLineGroup(TyperGroup):
                 if type(error).__name__ != "Abort":
                     raise
                 code = _report("stopped", _FAILURE)
+            elif type(error).__name__ == "NoArgsIsHelpError":
+                typer.echo(error.format_message(), err=True)
+                code = _USAGE
             else:
                 asked = [word for word in words if not word.startswith("-")][:1]
                 hint = " ".join(["backtestr", *(word for word in asked if word in self.commands), "--help"])

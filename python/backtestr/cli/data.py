@@ -13,6 +13,7 @@ import typer
 from backtestr.cli.output import choose_format, is_terminal, write_rows, write_value
 from backtestr.cli.session import AsJson, End, Format, Limit, Output, Start, StorePath, opened
 from backtestr.errors import ArgumentError
+from backtestr.models import ValidationRules
 
 Progress = Callable[[int, "int | None", str], None]
 
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Vendor files.", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(help="Vendor files or folders.", exists=True, show_default=False)],
     store: StorePath,
     source: Annotated[
         str | None, typer.Option(help="Format, such as csv or lean; told from the file if left out.")
@@ -38,6 +39,10 @@ def ingest(
     end: End = None,
     max_rejected: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of rejected rows to abort at.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REASON", help="Keep rows in spite of a reason, such as price_negative. Repeatable."),
     ] = None,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Let a symbol hold rows of several feeds.")
@@ -54,6 +59,7 @@ def ingest(
     Each file is one commit; --json prints one object per file and line.
     """
     given = {"market": market, "timezone": timezone, **dict(map(_option, option or []))}
+    rules = ValidationRules().allowing(*allow) if allow else None
     extra = {name: value for name, value in given.items() if value is not None}
     with opened(store, read_only=False) as market_data:
         for path in paths:
@@ -66,6 +72,7 @@ def ingest(
                     mode=mode,
                     start=start,
                     end=end,
+                    rules=rules,
                     max_rejected=max_rejected,
                     allow_mixed=allow_mixed,
                     dry_run=dry_run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -96,77 +96,25 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def _texts(rows: Any, *, lists: bool) -> Any:
-    """The rows with instants as ISO text, decimals as plain digits, and lists as text where asked."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns = []
-    for column in rows.columns:
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)  # noqa: PLW2901 - each step takes the last one's result
-        if pa.types.is_timestamp(column.type):
-            zoned = pc.replace_substring(column.cast(pa.string()), " ", "T")
-            short = pc.replace_substring_regex(zoned, r"(\.\d*?)0+(Z?)$", r"\1\2")
-            column = pc.replace_substring_regex(short, r"\.(Z?)$", r"\1")  # noqa: PLW2901
-        elif pa.types.is_decimal(column.type):
-            column = _digits(column)  # noqa: PLW2901
-        elif pa.types.is_list(column.type) and lists:
-            column = pc.binary_join(column.cast(pa.list_(pa.string())), "|")  # noqa: PLW2901
-        columns.append(column)
-    return pa.table(columns, names=rows.column_names)
-
-
-def _digits(column: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    texts = column.cast(pa.string())
-    if pc.any(pc.match_substring(texts, "E")).as_py():
-        # Arrow writes values below 1e-6 as 1E-8
-        texts = pa.array([None if value is None else format(value, "f") for value in column.to_pylist()], pa.string())
-    return texts
-
-
 def _csv(rows: Any) -> str:
     import pyarrow as pa
     from pyarrow import csv
 
+    from backtestr.query.text import texts
+
     sink = pa.BufferOutputStream()
-    csv.write_csv(_texts(rows, lists=True), sink, csv.WriteOptions(quoting_style="needed"))
+    csv.write_csv(texts(rows, lists=True), sink, csv.WriteOptions(quoting_style="needed"))
     return str(sink.getvalue().to_pybytes().decode())
 
 
 def _json(rows: Any) -> str:
-    lines = [json.dumps(row, ensure_ascii=False, default=_plain) for row in _texts(rows, lists=False).to_pylist()]
+    from backtestr.query.text import texts
+
+    lines = [json.dumps(row, ensure_ascii=False, default=_plain) for row in texts(rows, lists=False).to_pylist()]
     return "[" + ",\n ".join(lines) + "]\n"
 
 
 def _table(rows: Any) -> str:
-    texts = _texts(rows, lists=True)
-    numeric = [_is_number(field.type) for field in rows.schema]
-    cells: list[Sequence[str]] = [list(rows.column_names)]
-    cells += [
-        [_cell(value, is_number) for value, is_number in zip(row.values(), numeric, strict=True)]
-        for row in texts.to_pylist()
-    ]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(numeric))]
-    lines = []
-    for row in cells:
-        placed = [
-            text.rjust(width) if is_number else text.ljust(width)
-            for text, width, is_number in zip(row, widths, numeric, strict=True)
-        ]
-        lines.append("  ".join(placed).rstrip())
-    return "\n".join(lines) + "\n"
+    from backtestr.query.text import aligned
 
-
-def _is_number(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_decimal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _cell(value: object, is_number: bool) -> str:
-    text = "" if value is None else str(value)
-    return text.rstrip("0").rstrip(".") if is_number and "." in text and "e" not in text else text
+    return aligned(rows) + "\n"

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from backtestr.ingest.quarantine import QuarantineWriter
 from backtestr.ingest.spool import Spool
 from backtestr.models import IngestReport, ValidationRules
 from backtestr.models.rules import DEFAULT_REJECT
-from backtestr.sources import OpenedSource, TickBatch
+from backtestr.sources import OpenedSource, TickBatch, open_source
 from backtestr.storage import Storage
 from backtestr.storage.layout import intervals
 from backtestr.storage.snapshot import Version
@@ -46,6 +47,17 @@ class LoadOptions:
     allow_mixed: bool
     dry_run: bool
     progress: Progress | None
+
+
+def load_source(storage: Storage, data: Any, how: LoadOptions, *, source: str | None, **options: Any) -> IngestReport:
+    """Open data as `backtestr.sources.open_source` does, and load it.
+
+    Raises:
+        SourceError: the data is not of a known format, or ambiguous.
+    """
+    opened = open_source(data, source=source, **options)
+    with storage.journal.mutex:
+        return load(storage, opened, how)
 
 
 def load(storage: Storage, source: OpenedSource, options: LoadOptions) -> IngestReport:

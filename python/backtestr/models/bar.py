@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from decimal import Context, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 from backtestr.errors import ArgumentError
-from backtestr.instants import END_NS, MIN_NS, to_iso, to_ns
-from backtestr.models.fixed import optional_decimal, round_fixed, text
+from backtestr.instants import END_NS, MIN_NS, plain_instant, to_ns
+from backtestr.models.fixed import EXACT, optional_decimal, round_fixed, text
 from backtestr.models.timeframe import Timeframe
 
 _NUMBERS = ("open", "high", "low", "close", "volume", "turnover")
-_EXACT = Context(prec=80)
 _BASES = ("trade", "bid", "ask", "mid")
 
 
@@ -65,6 +64,8 @@ class Bar:
             put(self, "timestamp_ns", to_ns(self.timestamp_ns, argument="timestamp_ns"))
         for name in _NUMBERS:
             put(self, name, optional_decimal(getattr(self, name), name))
+        for name in ("volume", "turnover"):
+            put(self, name, Decimal(0) if getattr(self, name) is None else getattr(self, name))
         if self.price_basis not in _BASES:
             raise ArgumentError(f"price_basis={self.price_basis!r} is none of {', '.join(_BASES)}")
 
@@ -103,19 +104,20 @@ class Bar:
             >>> Bar("A", "1m", 0, volume=3, turnover=10).vwap
             Decimal('3.33333333')
         """
-        return round_fixed(Fraction(self.turnover) / Fraction(self.volume)) if self.volume else None
+        if not (self.turnover.is_finite() and self.volume.is_finite() and self.volume):
+            return None
+        return round_fixed(Fraction(self.turnover) / Fraction(self.volume))
 
     @property
     def typical_price(self) -> Decimal | None:
-        """(high + low + close) / 3, half-even at 1e-8, in the quote currency; None where one of them is None.
+        """(high + low + close) / 3, half-even at 1e-8, in the quote currency; None where one of them is no number.
 
         Example:
             >>> Bar("A", "1m", 0, 1, 2, 1, 2).typical_price
             Decimal('1.66666667')
         """
-        if self.high is None or self.low is None or self.close is None:
-            return None
-        return round_fixed((Fraction(self.high) + Fraction(self.low) + Fraction(self.close)) / 3)
+        prices = [price for price in (self.high, self.low, self.close) if price is not None and price.is_finite()]
+        return round_fixed(sum(map(Fraction, prices), Fraction(0)) / 3) if len(prices) == 3 else None
 
     def true_range(self, prev_close: Decimal | float | str | None = None) -> Decimal | None:
         """Greatest of high - low, |high - prev_close| and |low - prev_close| (Wilder 1978), in the quote currency.
@@ -124,7 +126,7 @@ class Bar:
             prev_close: close of the bar before; None for the first bar, whose range is high - low.
 
         Returns:
-            The exact range; None where high or low is None.
+            The exact range; None where a price is no number.
 
         Raises:
             ArgumentError: ``prev_close`` is no number.
@@ -136,9 +138,8 @@ class Bar:
         before = optional_decimal(prev_close, "prev_close")
         if self.high is None or self.low is None:
             return None
-        if before is None:
-            return _EXACT.subtract(self.high, self.low)
-        return _EXACT.subtract(max(self.high, before), min(self.low, before))
+        reach = [self.high, self.low] if before is None else [self.high, self.low, before]
+        return EXACT.subtract(max(reach), min(reach)) if all(price.is_finite() for price in reach) else None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values: instants as ISO text, numbers as plain digits.
@@ -149,7 +150,7 @@ class Bar:
         """
         out = {field.name: getattr(self, field.name) for field in fields(self)}
         out |= {name: text(out[name]) for name in _NUMBERS}
-        return out | {"timestamp_ns": to_iso(self.timestamp_ns), "timeframe": str(self.timeframe)}
+        return out | {"timestamp_ns": plain_instant(self.timestamp_ns), "timeframe": str(self.timeframe)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Bar:

@@ -14,7 +14,8 @@ MAX_UNITS = 10**18 - 1
 """Largest magnitude of a DECIMAL(18, 8), in units of 1e-8."""
 
 _STEP = Decimal("1e-8")
-_WIDE = Context(prec=80, rounding=ROUND_HALF_EVEN)
+EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
+"""Wide enough that sums and differences of any prices are exact."""
 
 
 def to_decimal(value: Number, argument: str) -> Decimal:
@@ -40,7 +41,7 @@ def is_storable(value: Decimal) -> bool:
 
 def round_fixed(value: Fraction) -> Decimal:
     """The nearest multiple of 1e-8, ties to even."""
-    return Decimal(round(value * 10**8)).scaleb(-8, _WIDE)
+    return Decimal(round(value * 10**8)).scaleb(-8, EXACT)
 
 
 def text(value: Decimal | None) -> str | None:

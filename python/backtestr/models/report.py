@@ -51,8 +51,8 @@ class IngestReport:
     rejected: int = 0
     duplicate: int = 0
     replaced: int = 0
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    flags: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict, hash=False)
+    flags: Mapping[str, int] = field(default_factory=dict, hash=False)
     symbols: tuple[str, ...] = ()
     first: int | None = None
     last: int | None = None

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from backtestr.errors import ArgumentError
-from backtestr.models.fixed import optional_decimal
+from backtestr.models.fixed import is_storable, optional_decimal
 from backtestr.models.tick import TickType
 
 
@@ -23,6 +23,10 @@ class ValidationRules:
     zero or less, a negative volume or size, values that are no number, inexact or out of range, a time in the
     future, and an unknown tick type. Crossed and locked quotes, ticks out of order, and values that were rounded or
     that the vendor calls suspicious are kept and counted. A jump of the price is not looked for unless bounded.
+    Order and jumps are judged against the symbol's last row that was kept.
+
+    A row that cannot be stored is rejected under any rules: one without symbol, price, instant or known type, or
+    with a number that is none, inexact or out of range.
 
     Args:
         reject: names of the reasons that reject; None for the default ones. See `backtestr.REASONS`.
@@ -35,7 +39,7 @@ class ValidationRules:
         per_symbol: rules that hold for single symbols instead of these.
 
     Raises:
-        ArgumentError: a reason is in both sets, or a bound is negative.
+        ArgumentError: a reason is in both sets or in ``flag`` though it always rejects, or a bound is not taken.
 
     Example:
         >>> rules = ValidationRules(max_jump=0.2)
@@ -49,7 +53,7 @@ class ValidationRules:
     max_jump: Decimal | None = None
     now_ns: int | None = None
     max_future_ns: int = 60_000_000_000
-    per_symbol: Mapping[str, ValidationRules] = field(default_factory=dict)
+    per_symbol: Mapping[str, ValidationRules] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -59,8 +63,13 @@ class ValidationRules:
         put(self, "per_symbol", MappingProxyType(dict(self.per_symbol)))
         if self.reject is not None and self.flag is not None and (both := self.reject & self.flag):
             raise ArgumentError(f"reasons {', '.join(sorted(both))} are in reject and in flag; choose one")
-        if self.max_jump is not None and not self.max_jump >= 0:
-            raise ArgumentError(f"max_jump={self.max_jump} is negative; give a fraction such as 0.2")
+        if self.max_jump is not None and not (is_storable(self.max_jump) and self.max_jump >= 0):
+            raise ArgumentError(f"max_jump={self.max_jump} is not a fraction of at most 8 decimals, such as 0.2")
+        if unstorable := UNSTORABLE & (self.flag or set()):
+            raise ArgumentError(f"flag={_listed(unstorable)}: such a row cannot be stored, so these always reject")
+        for symbol, rules in self.per_symbol.items():
+            if not isinstance(rules, ValidationRules) or rules.per_symbol:
+                raise ArgumentError(f"per_symbol[{symbol!r}]={rules!r} must be rules without per_symbol of their own")
         if self.max_future_ns < 0:
             raise ArgumentError(f"max_future_ns={self.max_future_ns} is negative")
 
@@ -74,17 +83,19 @@ class ValidationRules:
             New rules whose sets are spelt out.
 
         Raises:
-            ArgumentError: a name is not a reason.
+            ArgumentError: a name is not a reason, or one that always rejects.
 
         Example:
             >>> "price_zero" in ValidationRules().allowing("price_zero").reject
             False
         """
         names = _names(reasons, "reasons")
+        if unstorable := UNSTORABLE & names:
+            raise ArgumentError(f"{_listed(unstorable)}: such a row cannot be stored, so these always reject")
         return ValidationRules(
-            reject=(DEFAULT_REJECT if self.reject is None else self.reject) - names,
-            flag=(DEFAULT_FLAG if self.flag is None else self.flag) - names,
-            max_jump=self.max_jump,
+            reject=(DEFAULT_REJECT - (self.flag or set()) if self.reject is None else self.reject) - names,
+            flag=(DEFAULT_FLAG - (self.reject or set()) if self.flag is None else self.flag) - names,
+            max_jump=None if "price_jump" in names else self.max_jump,
             now_ns=self.now_ns,
             max_future_ns=self.max_future_ns,
             per_symbol=self.per_symbol,
@@ -101,22 +112,21 @@ class ValidationRules:
         )
 
 
-DEFAULT_REJECT = frozenset(
+UNSTORABLE = frozenset(
     {
         "symbol_missing",
         "price_missing",
-        "price_zero",
-        "price_negative",
-        "volume_negative",
         "not_a_number",
         "inexact",
         "out_of_range",
         "timestamp_missing",
         "timestamp_out_of_range",
-        "timestamp_future",
         "tick_type_unknown",
     }
 )
+"""Reasons that reject under any rules."""
+
+DEFAULT_REJECT = UNSTORABLE | {"price_zero", "price_negative", "volume_negative", "timestamp_future"}
 """Reasons that reject unless the rules say otherwise."""
 
 DEFAULT_FLAG = frozenset({"quote_crossed", "quote_locked", "out_of_order", "rounded", "suspicious"})
@@ -130,8 +140,8 @@ ALL_REASONS = DEFAULT_REJECT | DEFAULT_FLAG | {"price_jump"}
 class BarSpec:
     """Which ticks make bars: by type, and by sale condition separately for prices, high and low, and volume.
 
-    The default counts every accepted trade, size 0 included. A condition is a text that equals a tick's whole
-    ``conditions`` value.
+    The default counts every accepted trade, size 0 included. A tick's ``conditions`` are codes separated by commas,
+    blanks around them aside; a condition is a text that equals one of them. Lean's hexadecimal flags are one code.
 
     Args:
         price_excludes: conditions whose ticks set neither open nor close.
@@ -223,6 +233,10 @@ class BarSpec:
             'default'
         """
         return cls.from_dict(json.loads(document))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _names(values: Iterable[str], argument: str) -> frozenset[str]:

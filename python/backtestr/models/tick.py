@@ -11,8 +11,8 @@ from fractions import Fraction
 from typing import Any
 
 from backtestr.errors import ArgumentError
-from backtestr.instants import END_NS, MIN_NS, to_iso, to_ns
-from backtestr.models.fixed import is_storable, optional_decimal, round_fixed, text
+from backtestr.instants import END_NS, MIN_NS, plain_instant, to_ns
+from backtestr.models.fixed import EXACT, is_storable, optional_decimal, round_fixed, text
 
 _NUMBERS = ("price", "volume", "bid", "ask", "bid_size", "ask_size")
 
@@ -36,8 +36,8 @@ class Tick:
     """One trade or quote.
 
     Numbers may be given as decimals, integers, text or floats (a float is its shortest text). What is left out is
-    derived as at ingest: the type from which of price, bid and ask are there; a quote's price from its mid, or from
-    its one side.
+    derived as at ingest: a price with a volume, or without quotes, makes a trade, otherwise the sides say the type.
+    The price of a quote is its mid, or its one side, and its volume 0, whatever is given.
 
     Args:
         symbol: the instrument, as the vendor writes it.
@@ -95,9 +95,12 @@ class Tick:
             )
         except ValueError as error:
             raise ArgumentError(f"tick_type={self.tick_type!r} is none of 0 to 3") from error
-        if self.price is None:
-            mid = self.mid_price
-            put(self, "price", mid if mid is not None else self.bid if self.bid is not None else self.ask)
+        # an unreadable number stays, so that the tick is not valid
+        if self.tick_type is not TickType.TRADE:
+            if self.price is None or is_storable(self.price):
+                put(self, "price", self._quoted_price())
+            if is_storable(self.volume) and self.volume >= 0:
+                put(self, "volume", Decimal(0))
 
     @property
     def mid_price(self) -> Decimal | None:
@@ -113,13 +116,15 @@ class Tick:
 
     @property
     def spread(self) -> Decimal | None:
-        """Ask minus bid, in the quote currency, negative where the quote is crossed; None unless both sides are there.
+        """Ask minus bid, in the quote currency, negative where the quote is crossed; None unless both are numbers.
 
         Example:
             >>> Tick("A", 0, bid="1.2", ask="1.1").spread
             Decimal('-0.1')
         """
-        return None if self.bid is None or self.ask is None else self.ask - self.bid
+        if self.bid is None or self.ask is None or not (self.bid.is_finite() and self.ask.is_finite()):
+            return None
+        return EXACT.subtract(self.ask, self.bid)
 
     @property
     def is_valid(self) -> bool:
@@ -152,7 +157,7 @@ class Tick:
         """
         out = {field.name: getattr(self, field.name) for field in fields(self)}
         out |= {name: text(out[name]) for name in _NUMBERS}
-        return out | {"timestamp_ns": to_iso(self.timestamp_ns), "tick_type": int(out["tick_type"])}
+        return out | {"timestamp_ns": plain_instant(self.timestamp_ns), "tick_type": int(out["tick_type"])}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Tick:
@@ -184,8 +189,13 @@ class Tick:
         """
         return cls.from_dict(json.loads(document))
 
+    def _quoted_price(self) -> Decimal | None:
+        if self.tick_type is TickType.COMPOSITE:
+            return self.mid_price
+        return self.bid if self.tick_type is TickType.BID else self.ask
+
     def _derived_type(self) -> TickType:
-        if self.price is not None or (self.bid is None and self.ask is None):
+        if (self.price is not None and self.volume != 0) or (self.bid is None and self.ask is None):
             return TickType.TRADE
         if self.bid is not None and self.ask is not None:
             return TickType.COMPOSITE

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr.errors import ArgumentError, MissingDependencyError
+from backtestr.query.text import aligned, cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,11 @@ class Frame:
     ``price_type`` says what decimals become: ``"decimal"`` (exact), ``"float"`` (float64) or ``"fixed"``
     (int64, the unscaled value: units of 1e-8 for prices). Arrow and polars default to decimal, pandas and numpy to
     float.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> Frame(pa.table({"symbol": ["A", "B"]})).columns
+        ['symbol']
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -80,16 +86,19 @@ class Frame:
         return self._table.__arrow_c_stream__(requested_schema)
 
     def __repr__(self) -> str:
-        names = ", ".join(self.columns)
-        return f"Frame({self.num_rows} rows: {names})\n{_text_rows(self._table)}"
+        shown = aligned(self._table.slice(0, _SHOWN_ROWS))
+        return f"{shown}\n{self._shape()}"
 
     def _repr_html_(self) -> str:
-        rows = self._table.slice(0, _SHOWN_ROWS).to_pylist()
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row.values()) + "</tr>" for row in rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{self.num_rows} rows</p>"
+        lines = zip(*cells(self._table.slice(0, _SHOWN_ROWS)), strict=True)
+        head, *body = ["".join(f"<td>{html.escape(text)}</td>" for text in line) for line in lines] or [""]
+        rows = "".join(f"<tr>{line}</tr>" for line in body)
+        names = head.replace("td>", "th>")
+        return f"<table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table><p>{self._shape()}</p>"
+
+    def _shape(self) -> str:
+        more = f", the first {_SHOWN_ROWS} shown" if self.num_rows > _SHOWN_ROWS else ""
+        return f"[{self.num_rows:,} rows x {len(self.columns)} columns{more}]"
 
 
 def _convert(table: pa.Table, price_type: str) -> pa.Table:
@@ -137,11 +146,3 @@ def _require(package: str) -> Any:
         return __import__(package)
     except ImportError:
         raise MissingDependencyError(f'{package} is not installed: pip install "backtestr[{package}]"') from None
-
-
-def _text_rows(table: pa.Table) -> str:
-    rows = table.slice(0, _SHOWN_ROWS).to_pylist()
-    cells = [[str(name) for name in table.column_names], *([str(v) for v in row.values()] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
-    return "\n".join(lines + (["…"] if table.num_rows > _SHOWN_ROWS else []))

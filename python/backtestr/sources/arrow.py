@@ -16,7 +16,7 @@ from backtestr.sources import detect
 from backtestr.sources.files import files
 from backtestr.sources.fixed import constant
 from backtestr.sources.model import OpenedSource, Renames, TickBatch
-from backtestr.sources.text import rename_symbols
+from backtestr.sources.text import Renamer
 
 BATCH_ROWS = 1 << 17
 _TARGETS = (*detect.SYNONYMS, "sequence", "epoch")
@@ -38,7 +38,7 @@ def open_arrow(
     Numbers and times stay as they are here and are brought to the canonical types, exactly, at validation.
 
     Args:
-        data: Path, paths or folder, or an object with ``__arrow_c_stream__`` or ``__arrow_c_array__``.
+        data: Path, paths or folder, an object with ``__arrow_c_stream__`` or ``__arrow_c_array__``, or columns by name.
         columns: Tick column → the data's column; the usual names are recognised without it.
         symbol: The symbol where no column holds it, or its new name, or names by name.
         timezone: Zone of times that name none; UTC if not given.
@@ -58,15 +58,18 @@ def open_arrow(
     unique = bool(plans) and all("sequence" in mapping for _, mapping, _ in plans)
     epoch = bool(plans) and all("epoch" in mapping for _, mapping, _ in plans)
 
+    rename = Renamer(symbol)
+
     def batches() -> Iterator[TickBatch]:
         for name, mapping, read in plans:
             row = 0
             try:
                 for batch in read():
                     if batch.num_rows:
-                        yield rename_symbols(_renamed(name, batch, mapping, symbol, timezone, row), symbol)
+                        ticks = _renamed(name, batch, mapping, symbol, timezone, row)
+                        yield rename(ticks) if "symbol" in mapping else ticks
                     row += batch.num_rows
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 raise SourceStructureError(f"{name}: damaged after row {row}: {error}") from error
 
     said = "columns " + ", ".join(plans[0][1].values()) if plans else "no columns"
@@ -74,10 +77,12 @@ def open_arrow(
 
 
 def _is_frame(data: Any) -> bool:
-    return hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
+    return isinstance(data, Mapping) or hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
 
 
 def _frame(data: Any) -> list[tuple[str, pa.Schema, Read]]:
+    if isinstance(data, Mapping):
+        data = pa.table(dict(data))
     if hasattr(data, "__arrow_c_stream__"):
         reader = pa.RecordBatchReader.from_stream(data)
     else:
@@ -103,7 +108,7 @@ def _file(path: Path) -> tuple[str, pa.Schema, Read]:
                 return str(path), pa.ipc.open_file(source).schema, lambda: _ipc(path, stream=False)
         with pa.OSFile(str(path)) as source:
             return str(path), pa.ipc.open_stream(source).schema, lambda: _ipc(path, stream=True)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise SourceStructureError(
             f"{path}: not Parquet, Arrow or Feather, or damaged ({error}); check source="
         ) from error
@@ -192,8 +197,22 @@ def _times(name: str, column: pa.Array, timezone: str | None) -> pa.Array:
                 f"{name}: a text of the timestamp column is no ISO 8601 time; convert the column first"
             )
         kind = column.type
+    if pa.types.is_integer(kind):
+        return _since_1970(name, column)
     if timezone is not None and pa.types.is_timestamp(kind) and kind.tz is None:
         return pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="latest").cast(
             pa.timestamp(kind.unit, tz="UTC")
         )
+    return column
+
+
+def _since_1970(name: str, column: pa.Array) -> pa.Array:
+    """Integers are ns; those that are all in 2001 to 2033 when read as ms or us are refused."""
+    bounds = pc.min_max(column).as_py()
+    for unit, power in (("ms", 12), ("us", 15)):
+        if bounds["min"] is not None and 10**power <= bounds["min"] and bounds["max"] < 2 * 10**power:
+            raise SourceAmbiguousError(
+                f"{name}: the whole numbers of the timestamp column look like {unit} since 1970, but are read as ns; "
+                f'convert the column first, such as with pyarrow .cast(timestamp("{unit}", "UTC"))'
+            )
     return column

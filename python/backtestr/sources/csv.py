@@ -12,7 +12,7 @@ from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructur
 from backtestr.sources import detect
 from backtestr.sources.files import Member, PathInput, members
 from backtestr.sources.model import OpenedSource, Renames, TickBatch
-from backtestr.sources.text import head, head_text, text_batches
+from backtestr.sources.text import Renamer, head, head_text, is_blank, text_batches
 
 PRICES = ("price", "bid", "ask")
 NUMBERS = (*PRICES, "volume", "bid_size", "ask_size")
@@ -35,6 +35,7 @@ class CsvFormat:
         timezone: Of times that name none; UTC if not given.
         date: ``YYYY-MM-DD``, of times without a date.
         scale: Power of ten that the text is multiplied by: of all prices, or per column.
+        decimal: The decimal point: ``.`` or ``,``.
         numbers: ``exact``: more than 8 decimals is an error of the value; ``float``: they are rounded and flagged.
         symbol: The symbol where no column holds it, or the new name of the one that it holds, or names by name.
         symbol_pattern: Expression whose first group finds the symbol in the name of the file or archive member.
@@ -51,6 +52,7 @@ class CsvFormat:
     timezone: str | None = None
     date: str | None = None
     scale: int | Mapping[str, int] = 0
+    decimal: str = "."
     numbers: str = "exact"
     symbol: Renames = None
     symbol_pattern: str | None = None
@@ -87,6 +89,15 @@ def csv_format(options: Mapping[str, Any]) -> CsvFormat:
     made = CsvFormat(**options)
     if made.numbers not in {"exact", "float"}:
         raise ArgumentError(f'numbers={made.numbers!r}; give "exact" or "float"')
+    if made.decimal not in {".", ","}:
+        raise ArgumentError(f'decimal={made.decimal!r}; give "." or ","')
+    for name, letter in (("separator", made.separator), ("quote", made.quote)):
+        if letter is not None and (len(letter) != 1 or not letter.isascii() or letter in "\r\n\0"):
+            raise ArgumentError(f"{name}={letter!r} is not one ASCII character")
+    try:
+        re.compile(made.symbol_pattern or "")
+    except re.error as error:
+        raise ArgumentError(f"symbol_pattern={made.symbol_pattern!r} is no regular expression ({error})") from error
     return made
 
 
@@ -99,10 +110,16 @@ def open_text(name: str, data: PathInput, form: CsvFormat, feed: str | None, sai
     if len(plans) > 1:
         described += f", {len(plans)} texts"
 
+    renamer = Renamer(form.symbol)
+
     def batches() -> Iterator[TickBatch]:
         for one in plans:
             yield from text_batches(
-                one.member, one.spec, encoding=form.encoding, skip_lines=one.skip_lines, renames=one.renames
+                one.member,
+                one.spec,
+                encoding=form.encoding,
+                skip_lines=one.skip_lines,
+                renames=None if "symbol" in one.spec else renamer,
             )
 
     return OpenedSource(name, feed, batches(), described, row_unique_sequence=unique)
@@ -115,7 +132,6 @@ class Plan:
     member: Member
     spec: dict[str, Any]
     skip_lines: int
-    renames: Renames
     described: str
 
     @property
@@ -127,7 +143,7 @@ class Plan:
 def plan(member: Member, form: CsvFormat) -> Plan | None:
     """Look at a member's first rows and say how it is read; none where it is empty."""
     text = head_text(member, form.encoding)
-    if not text.strip():
+    if is_blank(text):
         return None
     separator = form.separator or _separator(text, form.quote)
     first = head(text, separator, form.quote)
@@ -144,16 +160,15 @@ def plan(member: Member, form: CsvFormat) -> Plan | None:
     fields = _fields(member, form, positions, len(cells), sample)
     spec: dict[str, Any] = {"separator": separator, "quote": form.quote, "fields": fields}
     spec["zone"], spec["date"] = form.timezone, form.date
-    renames: Renames = form.symbol
     if "symbol" not in positions:
-        spec["symbol"], renames = _symbol(member, form), None
+        spec["symbol"] = _symbol(member, form)
     named = ", ".join(f"{target} = {cells[at].strip() if header else at}" for target, at in positions.items())
     described = f"text with {separator!r} between {named}"
-    return Plan(member, spec, first.ends[0] if header else 0, renames, described)
+    return Plan(member, spec, first.ends[0] if header else 0, described)
 
 
 def _separator(text: str, quote: str | None) -> str:
-    line = next(line for line in text.splitlines() if line.strip())
+    line = next(line for line in text.split("\n") if not is_blank(line))
     counts = {one: len(head(line, one, quote, 1).rows[0]) for one in (",", ";", "\t", "|")}
     return max(counts, key=lambda one: counts[one])
 
@@ -166,6 +181,12 @@ def _positions(member: Member, form: CsvFormat, header: list[str] | None, width:
                 "give columns={'timestamp_utc': 0, 'price': 1, …} or source="
             )
         found = detect.recognise(header)
+        for target, position in found.items():
+            if header.count(header[position]) > 1:
+                raise SourceAmbiguousError(
+                    f"{member.name}: several columns are named {header[position]!r} (line 1, column {position + 1}); "
+                    f"say by position which one is the {target}, with columns="
+                )
     else:
         found = {}
         for column, at in form.columns.items():
@@ -211,11 +232,17 @@ def _fields(
             if given is not None:
                 field["format"] = _TIME_NAMES.get(given, given)
             elif sample is not None and at < len(sample) and sample[at].strip():
-                field["format"] = detect.time_format(sample[at], member.name)
+                dated = target == "date" or "date" in positions or form.date is not None
+                field["format"] = detect.time_format(sample[at], member.name, target, dated=dated)
         elif target in NUMBERS:
             scale = form.scale
             power = scale.get(target, 0) if isinstance(scale, Mapping) else scale if target in PRICES else 0
-            field |= {"power": power, "float": form.numbers == "float"}
+            field |= {"power": power, "float": form.numbers == "float", "comma": form.decimal == ","}
+            if form.decimal == "." and sample is not None and at < len(sample) and "," in sample[at]:
+                raise SourceAmbiguousError(
+                    f"{member.name}: the {target} {sample[at]!r} has a comma; "
+                    'if that is its decimal point, give decimal=","'
+                )
             field |= {"zero_is_absent": target in form.zero_is_absent, "empty_is_absent": True}
         elif target == "tick_type":
             field["codes"] = detect.TICK_TYPES

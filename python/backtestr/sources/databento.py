@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from backtestr.errors import ArgumentError, MissingDependencyError, SourceAmbigu
 from backtestr.sources.dbn_records import LEVELS, RECORDS, Mappings, tick_batch
 from backtestr.sources.files import ByteStream, Member, PathInput, members
 from backtestr.sources.model import OpenedSource, Renames, TickBatch
-from backtestr.sources.text import rename_symbols
+from backtestr.sources.text import Renamer
 
 _CHUNK_RECORDS = 1 << 17
 _MAX_METADATA_BYTES = 1 << 26
@@ -50,10 +49,12 @@ def open_databento(
     if feed is None and len(feeds) > 1:
         raise SourceAmbiguousError(f"the files are of {', '.join(feeds)}; load each alone or give feed=")
 
+    rename = Renamer(symbol)
+
     def batches() -> Iterator[TickBatch]:
         for member, _ in plans:
             for batch in _batches(member, clock):
-                yield rename_symbols(batch, symbol)
+                yield rename(batch)
 
     said = f"DBN {feeds[0].removeprefix('databento:')}, {clock} clock" if feeds else "no DBN files"
     return OpenedSource("databento", feed or (feeds[0] if feeds else None), batches(), said)
@@ -111,8 +112,3 @@ def _batches(member: Member, clock: str) -> Iterator[TickBatch]:
                 )
             yield tick_batch(member.name, records, meta.dataset, mappings, clock, first)
             first += len(records)
-
-
-def is_dbn(path: Path) -> bool:
-    """Whether a file's name is that of DBN."""
-    return path.name.endswith((".dbn", ".dbn.zst"))

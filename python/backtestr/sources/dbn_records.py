@@ -55,14 +55,14 @@ class Mappings:
     """Instrument → symbol by date, from the metadata."""
 
     names: list[str]
-    # (instrument id, first day, day after the last, index of the name); days since 1970
-    spans: list[tuple[int, int, int, int]]
+    # instrument id → (first day, day after the last, index of the name); days since 1970
+    spans: dict[int, list[tuple[int, int, int]]]
 
     @classmethod
     def of(cls, meta: Any) -> Mappings:
         """The mappings of a file, whichever of the two sides is the instrument id."""
-        names: list[str] = []
-        spans: list[tuple[int, int, int, int]] = []
+        names: dict[str, int] = {}
+        spans: dict[int, list[tuple[int, int, int]]] = {}
         for given, intervals in dict(meta.mappings).items():
             for interval in intervals:
                 other = str(interval["symbol"])
@@ -71,21 +71,20 @@ class Mappings:
                 instrument, name = (
                     (other, given) if other.isdigit() and str(meta.stype_out) == "instrument_id" else (given, other)
                 )
-                if name not in names:
-                    names.append(name)
                 if instrument.isdigit():
-                    span = (_day(interval["start_date"]), _day(interval["end_date"]))
-                    spans.append((int(instrument), *span, names.index(name)))
-        return cls(names, spans)
+                    key = names.setdefault(name, len(names))
+                    span = (_day(interval["start_date"]), _day(interval["end_date"]), key)
+                    spans.setdefault(int(instrument), []).append(span)
+        return cls(list(names), spans)
 
     def keys(self, instruments: npt.NDArray[np.uint32], days: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """The index of each row's name; -1 where no interval holds it."""
-        keys = np.full(len(instruments), -1, dtype=np.int32)
-        present = set(np.unique(instruments).tolist())
-        for instrument, start, end, name in self.spans:
-            if instrument in present:
-                keys[(instruments == instrument) & (days >= start) & (days < end)] = name
-        return keys
+        pairs, inverse = np.unique(days << 32 | instruments.astype(np.int64), return_inverse=True)
+        keys = [self._key(pair & 0xFFFF_FFFF, pair >> 32) for pair in pairs.tolist()]
+        return np.array(keys, dtype=np.int32)[inverse]
+
+    def _key(self, instrument: int, day: int) -> int:
+        return next((key for start, end, key in self.spans.get(instrument, ()) if start <= day < end), -1)
 
 
 def _day(date: Any) -> int:

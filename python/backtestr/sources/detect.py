@@ -73,9 +73,14 @@ def recognise(header: list[str]) -> dict[str, int]:
 
 def looks_like_header(cells: list[str]) -> bool:
     """Whether no cell is a number or a time."""
-    return not any(re.match(r"\s*[+-]?\.?\d", cell) for cell in cells)
+    return not any(re.fullmatch(r"\s*[+-]?\.?\d[\d.,:/TZeE+\- ]*", cell) for cell in cells)
 
 
+_TIME_OF_DAY = (
+    (r"\d{6}", "%H%M%S"),
+    (r"\d{9}", "%H%M%S%3f"),
+    (r"\d\d:\d\d:\d\d(\.\d+)?", "%H:%M:%S%.f"),
+)
 _PATTERNS = (
     (r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", "iso"),
     (r"(19|20)\d{6}", "%Y%m%d"),
@@ -87,25 +92,27 @@ _PATTERNS = (
     (r"\d{18,19}", "epoch_ns"),
     (r"\d{8} \d{6}", "%Y%m%d %H%M%S"),
     (r"\d{8} \d{9}", "%Y%m%d %H%M%S%3f"),
-    (r"\d{8} \d\d:\d\d:\d\d", "%Y%m%d %H:%M:%S"),
-    (r"\d{8} \d\d:\d\d:\d\d\.\d+", "%Y%m%d %H:%M:%S.%f"),
-    (r"\d{4}([./])\d\d\1\d\d([T ])\d\d:\d\d:\d\d", "%Y{0}%m{0}%d{1}%H:%M:%S"),
-    (r"\d{4}([./])\d\d\1\d\d([T ])\d\d:\d\d:\d\d\.\d+", "%Y{0}%m{0}%d{1}%H:%M:%S.%f"),
+    (r"\d{8} \d\d:\d\d:\d\d(?:\.\d+)?", "%Y%m%d %H:%M:%S%.f"),
+    (r"\d{4}([./])\d\d\1\d\d([T ])\d\d:\d\d:\d\d(?:\.\d+)?", "%Y{0}%m{0}%d{1}%H:%M:%S%.f"),
     (r"\d{4}([./])\d\d\1\d\d", "%Y{0}%m{0}%d"),
-    (r"\d\d:\d\d:\d\d", "%H:%M:%S"),
-    (r"\d\d:\d\d:\d\d\.\d+", "%H:%M:%S.%f"),
 )
 
 
-def time_format(sample: str, where: str) -> str:
-    """The format that a first time stamp is written in.
+def time_format(sample: str, where: str, target: str = "timestamp", *, dated: bool = False) -> str:
+    """The format that a first time stamp is written in; ``dated``: its day is said elsewhere.
 
     Raises:
         SourceAmbiguousError: It could be several, or none that is known.
     """
+    time_of_day = next((name for pattern, name in _TIME_OF_DAY if re.fullmatch(pattern, sample.strip())), None)
+    if time_of_day and dated and target == "timestamp":
+        return time_of_day
+    if time_of_day and ":" in sample:
+        raise SourceAmbiguousError(f"{where}: the time {sample!r} has no date; give date= or columns={{'date': …}}")
     for pattern, name in _PATTERNS:
         if match := re.fullmatch(pattern, sample.strip()):
             return name.format(*match.groups()) if "{0}" in name else name
+    argument = "date_format" if target == "date" else "time_format"
     raise SourceAmbiguousError(
-        f'{where}: the format of the time {sample!r} cannot be told; give time_format=, such as "%d/%m/%Y %H:%M:%S"'
+        f'{where}: the format of the {target} {sample!r} cannot be told; give {argument}=, such as "%d/%m/%Y %H:%M:%S"'
     )

@@ -37,7 +37,7 @@ def open_dolphindb(
         separator=",",
         header=True,
         encoding=encoding,
-        time_format="%Y.%m.%dT%H:%M:%S.%f",
+        time_format="%Y.%m.%dT%H:%M:%S%.f",
         timezone="Asia/Shanghai",
         numbers="float",
         symbol=symbol,

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructureError
-from backtestr.sources.files import PathInput, files
+from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceNotFoundError, SourceStructureError
+from backtestr.sources.files import PathInput, files, is_folder
 from backtestr.sources.fixed import constant, fixed, instants
 from backtestr.sources.model import OpenedSource, Renames, TickBatch
 from backtestr.sources.pairs import pair_in
@@ -27,6 +27,8 @@ _THREE_PLACES = frozenset({"JPY", "RUB", "HUF", "THB", "CZK"})
 _METALS = frozenset({"XAU", "XAG", "XPT", "XPD"})
 _NOT_A_NUMBER = 1 << 5
 _OUT_OF_RANGE = 1 << 7
+_ROUNDED = 1 << 16
+_MAX_DICTIONARY_BYTES = 1 << 28
 _MAX_FIXED = 10**18 - 1
 
 
@@ -56,7 +58,11 @@ def open_dukascopy(
     Example:
         >>> open_dukascopy("EURUSD/2019/01/04/10h_ticks.bi5")  # doctest: +SKIP
     """
-    whole = [path for path in files(data) if path.suffix == ".bi5" or not _is_folder(data)]
+    whole = [path for path in files(data) if path.suffix == ".bi5" or not is_folder(data)]
+    if not whole:
+        raise SourceNotFoundError(f"{data}: the folder holds no .bi5 file")
+    if hour is not None and len(whole) > 1:
+        raise ArgumentError(f"hour={hour!r} is the hour of one file, not of {len(whole)}; load each alone")
     plans = [(path, *_name(path, symbol, hour, places)) for path in whole]
     plans.sort(key=lambda plan: (plan[1], plan[2]))
 
@@ -70,10 +76,6 @@ def open_dukascopy(
     return OpenedSource(
         "dukascopy", feed, batches(), f"{len(plans)} hours of Dukascopy quotes of {', '.join(names[:5])}"
     )
-
-
-def _is_folder(data: PathInput) -> bool:
-    return isinstance(data, str | Path) and Path(data).is_dir()
 
 
 def _name(path: Path, symbol: Renames, hour: str | None, places: int | None) -> tuple[str, dt.datetime, int]:
@@ -111,13 +113,15 @@ def _unpack(path: Path) -> bytes:
     data = path.read_bytes()
     if not data:
         return b""
-    decoder = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE)
+    decoder = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE, memlimit=_MAX_DICTIONARY_BYTES)
     try:
         raw = decoder.decompress(data)
     except lzma.LZMAError as error:
         raise SourceStructureError(
             f"{path}: not LZMA, or damaged ({error}); fetch the file again or check source="
         ) from error
+    if decoder.unused_data:
+        raise SourceStructureError(f"{path}: bytes follow the compressed data; fetch the file again")
     if not decoder.eof:
         raise SourceStructureError(f"{path}: the compressed data is truncated; fetch the file again")
     if len(raw) % _RECORD.itemsize:
@@ -164,5 +168,6 @@ def _units(millions: npt.NDArray[np.float32], faults: npt.NDArray[np.uint32]) ->
             bits[index] = _OUT_OF_RANGE
         else:
             values[index] = int(scaled.to_integral_value())
+            bits[index] = 0 if scaled == values[index].item() else _ROUNDED
     faults |= bits[inverse]
-    return fixed(values[inverse], (bits != 0)[inverse])
+    return fixed(values[inverse], (bits & ~np.uint32(_ROUNDED) != 0)[inverse])

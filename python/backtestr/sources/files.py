@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import IO, Any, Protocol
 
 import zstandard
 
-from backtestr.errors import ArgumentError, SourceError, SourceStructureError
+from backtestr.errors import ArgumentError, SourceError, SourceNotFoundError, SourceStructureError
 
 PathInput = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-_DAMAGE = (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, zstandard.ZstdError)
+_DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, zstandard.ZstdError)
+_ZIP_MARKS = (b"PK\3\4", b"PK\5\6", b"PK\7\10")
 
 
 class _Readable(Protocol):
@@ -111,10 +113,12 @@ def files(data: PathInput) -> list[Path]:
     """The files that an input names; folders are walked in name order, hidden files left out.
 
     Raises:
-        FileNotFoundError: A path does not exist.
+        SourceNotFoundError: A path does not exist, or a folder holds no file.
         ArgumentError: The input is no path.
     """
     given: Iterable[Any] = [data] if isinstance(data, str | os.PathLike) else data
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise ArgumentError(f"expected a path or a list of paths, got {type(data).__name__}")
     found: list[Path] = []
     for one in given:
         if not isinstance(one, str | os.PathLike):
@@ -122,12 +126,22 @@ def files(data: PathInput) -> list[Path]:
         path = Path(one)
         if path.is_dir():
             inside = (p for p in path.rglob("*") if p.is_file())
-            found += sorted(p for p in inside if not any(s.startswith(".") for s in p.relative_to(path).parts))
+            seen = sorted(p for p in inside if not any(s.startswith(".") for s in p.relative_to(path).parts))
+            if not seen:
+                raise SourceNotFoundError(f"{path}: the folder holds no file")
+            found += seen
         elif path.exists():
             found.append(path)
         else:
-            raise FileNotFoundError(f"no file at {path}")
+            raise SourceNotFoundError(f"{path}: there is no such file")
+    if not found:
+        raise ArgumentError("no path is given")
     return found
+
+
+def is_folder(data: PathInput) -> bool:
+    """Whether an input is one folder, in which files that hold no ticks may lie beside those that do."""
+    return isinstance(data, str | os.PathLike) and Path(data).is_dir()
 
 
 def members(data: PathInput) -> Iterator[Member]:
@@ -135,14 +149,19 @@ def members(data: PathInput) -> Iterator[Member]:
     for path in files(data):
         with path.open("rb") as file:
             magic = file.read(4)
-        if magic[:2] == b"PK":
+        if magic in _ZIP_MARKS:
             yield from _zip_members(path)
         else:
             inner = path.name
-            kind = "gz" if magic[:2] == b"\x1f\x8b" else "zst" if magic == b"\x28\xb5\x2f\xfd" else ""
+            kind = "gz" if magic[:2] == b"\x1f\x8b" else "zst" if _is_zstd(magic) else ""
             if kind:
                 inner = inner.removesuffix(f".{kind}")
             yield Member(path, inner, str(path), _opener(path, kind))
+
+
+def _is_zstd(magic: bytes) -> bool:
+    """Whether a file begins with a frame of zstd, be it one to skip."""
+    return magic == b"\x28\xb5\x2f\xfd" or (magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5)
 
 
 def _opener(path: Path, kind: str) -> Callable[[], ByteStream]:
@@ -160,7 +179,7 @@ def _zip_members(path: Path) -> Iterator[Member]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # zipfile lets struct and Unicode errors of a damaged directory through
         raise SourceStructureError(
             f"{path}: the zip archive is truncated or damaged ({error}); fetch the file again"
         ) from error
@@ -179,14 +198,14 @@ def _zip_opener(path: Path, info: zipfile.ZipInfo) -> Callable[[], ByteStream]:
         try:
             archive = stack.enter_context(zipfile.ZipFile(path))
             raw = stack.enter_context(archive.open(info))
-        except zipfile.BadZipFile as error:
+        except (RuntimeError, NotImplementedError) as error:
+            stack.close()
+            raise SourceError(f"{name}: {error}; unpack the archive first") from error
+        except Exception as error:  # a damaged local header fails in as many ways
             stack.close()
             raise SourceStructureError(
                 f"{name}: the archive member is damaged ({error}); fetch the file again"
             ) from error
-        except (RuntimeError, NotImplementedError) as error:
-            stack.close()
-            raise SourceError(f"{name}: {error}; unpack the archive first") from error
         return ByteStream(name, raw, stack)
 
     return open_stream

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -10,9 +10,7 @@ from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources.files import Member
 from backtestr.sources.model import OpenedSource, Renames, TickBatch
 from backtestr.sources.pairs import pair_in
-from backtestr.sources.text import head, head_text, text_batches
-
-Specify = Callable[[Member, list[str]], tuple[dict[str, Any], int]]
+from backtestr.sources.text import Renamer, head, head_text, is_blank, text_batches
 
 
 def pair_of(member: Member, symbol: Renames) -> str:
@@ -23,7 +21,7 @@ def pair_of(member: Member, symbol: Renames) -> str:
     """
     if isinstance(symbol, str):
         return symbol
-    pair = pair_in(PurePath(member.inner).name)
+    pair = pair_in(PurePath(member.inner).name) or pair_in(member.path.name)
     if pair is None:
         raise SourceAmbiguousError(f"{member.name}: the file name holds no currency pair; give symbol=")
     return symbol.get(pair, pair) if symbol else pair
@@ -32,7 +30,7 @@ def pair_of(member: Member, symbol: Renames) -> str:
 def first_cells(member: Member) -> list[str]:
     """The cells of the first row; none of an empty text."""
     text = head_text(member, None)
-    return head(text, ",", None, 1).rows[0] if text.strip() else []
+    return head(text, ",", None, 1).rows[0] if not is_blank(text) else []
 
 
 def refuse(member: Member, vendor: str, cells: list[str]) -> SourceStructureError:
@@ -44,12 +42,19 @@ def refuse(member: Member, vendor: str, cells: list[str]) -> SourceStructureErro
 
 
 def open_fx(
-    name: str, feed: str, plans: Sequence[tuple[Member, dict[str, Any], int, Renames]], said: str
+    name: str, feed: str, plans: Sequence[tuple[Member, dict[str, Any], int]], symbol: Renames, said: str
 ) -> OpenedSource:
     """The source over planned members."""
+    if (
+        isinstance(symbol, str)
+        and len({pair_in(member.path.name) or pair_in(member.inner) for member, _, _ in plans}) > 1
+    ):
+        raise SourceAmbiguousError(f"symbol={symbol!r} names one pair, but the files are of several; load each alone")
+    renamer = Renamer(symbol)
 
     def batches() -> Iterator[TickBatch]:
-        for member, spec, skip_lines, renames in plans:
+        for member, spec, skip_lines in plans:
+            renames = None if "symbol" in spec else renamer
             yield from text_batches(member, spec, skip_lines=skip_lines, renames=renames)
 
     return OpenedSource(name, feed, batches(), said)

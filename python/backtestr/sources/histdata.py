@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from backtestr.sources.files import PathInput, members
+from backtestr.sources.files import PathInput, is_folder, members
 from backtestr.sources.fx_text import first_cells, open_fx, pair_of, refuse
 from backtestr.sources.model import OpenedSource, Renames
 
@@ -27,7 +27,7 @@ def open_histdata(data: PathInput, /, *, symbol: Renames = None, feed: str = "hi
     """
     plans = []
     for member in members(data):
-        if "!" in member.name and not member.inner.lower().endswith(".csv"):
+        if ("!" in member.name or is_folder(data)) and not member.inner.lower().endswith(".csv"):
             continue
         cells = first_cells(member)
         if not cells:
@@ -37,5 +37,5 @@ def open_histdata(data: PathInput, /, *, symbol: Renames = None, feed: str = "hi
         fields = [{"target": "timestamp", "format": "%Y%m%d %H%M%S%3f"}, {"target": "bid"}, {"target": "ask"}]
         fields += [{"target": "ignore"}] * (len(cells) - 3)
         spec: dict[str, Any] = {"separator": ",", "fields": fields, "zone": "-05:00", "symbol": pair_of(member, symbol)}
-        plans.append((member, spec, 0, None))
-    return open_fx("histdata", feed, plans, "HistData quotes in fixed UTC-05:00")
+        plans.append((member, spec, 0))
+    return open_fx("histdata", feed, plans, symbol, "HistData quotes in fixed UTC-05:00")

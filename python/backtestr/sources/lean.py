@@ -14,9 +14,20 @@ import pyarrow.compute as pc
 from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources.files import Member, PathInput, members
 from backtestr.sources.model import OpenedSource, TickBatch
-from backtestr.sources.text import head, head_text, text_batches
+from backtestr.sources.text import head, head_text, is_blank, text_batches
 
-SECURITY_TYPES = ("equity", "forex", "cfd", "crypto", "cryptofuture", "future", "option", "futureoption", "index")
+SECURITY_TYPES = (
+    "equity",
+    "forex",
+    "cfd",
+    "crypto",
+    "cryptofuture",
+    "future",
+    "option",
+    "futureoption",
+    "index",
+    "indexoption",
+)
 _TYPE_OF_MARKET = {
     "usa": "equity",
     "india": "equity",
@@ -29,12 +40,13 @@ _ZONES = {
     ("equity", "usa"): "America/New_York",
     ("option", "usa"): "America/New_York",
     ("index", "usa"): "America/New_York",
+    ("indexoption", "usa"): "America/New_York",
     ("equity", "india"): "Asia/Kolkata",
     ("forex", "fxcm"): "-05:00",
     ("cfd", "fxcm"): "-05:00",
 }
 _UTC_TYPES = {"forex", "cfd", "crypto", "cryptofuture", "future", "futureoption"}
-_SCALED_TYPES = {"equity", "option"}
+_SCALED_TYPES = {"equity", "option", "indexoption"}
 _LAYOUTS: dict[tuple[str, int], tuple[str, ...]] = {
     ("trade", 6): ("price", "volume", "exchange", "conditions", "suspicious"),
     ("trade", 4): ("price", "volume", "suspicious"),
@@ -49,6 +61,7 @@ _MEMBER_NAME = re.compile(
     r"(?:_(?P<contract>.+))?\.csv$",
     re.IGNORECASE,
 )
+_MS_OF_DAY = re.compile(r"\d{1,8}(\.\d+)?")
 _DATE = re.compile(r"\d{4}-?\d{2}-?\d{2}$")
 
 
@@ -99,7 +112,11 @@ def open_lean(
         >>> open_lean("20131008_trade.zip", symbol="SPY", market="usa")  # doctest: +SKIP
     """
     given = {"symbol": symbol, "market": market, "security_type": security_type, "date": date, "ticks": ticks}
-    plans = [(member, _label(member, given, timezone)) for member in members(data)]
+    found = [(member, _label(member, given, timezone)) for member in members(data)]
+    plans = [(member, label) for member, label in found if label.ticks != "openinterest"]
+    skipped = {"open interest file": len(found) - len(plans)} if len(found) > len(plans) else {}
+    if symbol is not None and len({_own_symbol(member) for member, _ in plans} - {None}) > 1:
+        raise SourceAmbiguousError(f"symbol={symbol!r} names one symbol, but the files are of several; leave it out")
     markets = sorted({label.market for _, label in plans})
     if feed is None and len(markets) > 1:
         raise SourceAmbiguousError(f"the files are of the markets {', '.join(markets)}; load each alone or give feed=")
@@ -112,7 +129,7 @@ def open_lean(
                 for batch in text_batches(member, spec):
                     yield _without_absent_sizes(batch)
 
-    return OpenedSource("lean", feed, batches(), _described(plans))
+    return OpenedSource("lean", feed, batches(), _described(plans), skipped=skipped)
 
 
 def _described(plans: list[tuple[Member, Label]]) -> str:
@@ -124,6 +141,14 @@ def _described(plans: list[tuple[Member, Label]]) -> str:
         f"Lean {label.security_type} {label.ticks}s of {label.symbol}{more}, market {label.market}, "
         f"day {label.date} in {label.zone}"
     )
+
+
+def _own_symbol(member: Member) -> str | None:
+    """The symbol that the names of file and folders say, whatever the arguments do."""
+    if named := _MEMBER_NAME.search(PurePath(member.inner).name):
+        return named["symbol"].upper()
+    parts = member.path.absolute().parts
+    return parts[-2].upper() if len(parts) > 2 and parts[-3].lower() == "tick" else None
 
 
 def _label(member: Member, given: dict[str, str | None], timezone: str | None) -> Label:
@@ -173,13 +198,15 @@ def _complete(member: Member, found: dict[str, str], named: re.Match[str] | None
 
 def _spec(member: Member, label: Label) -> dict[str, Any] | None:
     text = head_text(member, None)
-    if not text.strip():
+    if is_blank(text):
         return None
-    width = len(head(text, ",", None, 1).rows[0])
+    cells = head(text, ",", None, 1).rows[0]
+    width = len(cells)
     layout = _LAYOUTS.get((label.ticks, width))
-    if layout is None:
+    if layout is None or not _MS_OF_DAY.fullmatch(cells[0]):
         raise SourceStructureError(
-            f"{member.name}: {width} columns are no Lean {label.ticks} ticks (line 1, column 0); "
+            f"{member.name}: {width} columns that begin with {cells[0][:40]!r} are no Lean {label.ticks} ticks "
+            "(line 1, column 1); "
             "check ticks= and source="
         )
     power = -4 if label.security_type in _SCALED_TYPES else 0

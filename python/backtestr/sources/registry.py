@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from importlib import import_module
 from typing import Any
@@ -60,7 +61,9 @@ def opener(name: str) -> Opener:
     if name in _registered:
         return _registered[name]
     if name not in _BUILT_IN:
-        raise ArgumentError(f"source={name!r} is not known; known are {', '.join(known_sources())}")
+        near = difflib.get_close_matches(name.lower(), known_sources(), 1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise ArgumentError(f"source={name!r} is not known; {meant}known are {', '.join(known_sources())}")
     module, function = _BUILT_IN[name]
     found: Opener = getattr(import_module(f"backtestr.sources.{module}"), function)
     return found
@@ -89,7 +92,7 @@ def open_source(data: Any, *, source: str | None = None, **options: Any) -> Open
         ('arrow', 1)
     """
     if source is None:
-        source = import_module("backtestr.sources.sniff").sniff(data)
+        source = import_module("backtestr.sources.sniff").sniff(data, options)
     function = opener(str(source))
     parameters = inspect.signature(function).parameters.values()
     if not any(one.kind is one.VAR_KEYWORD for one in parameters):

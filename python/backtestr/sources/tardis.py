@@ -10,6 +10,7 @@ from backtestr.sources.model import OpenedSource, Renames
 from backtestr.sources.text import head, head_text
 
 _COMMON = {"exchange": "exchange", "symbol": "symbol"}
+_STAMPS = frozenset({"exchange", "symbol", "timestamp", "local_timestamp"})
 _TRADES = {"price": "price", "volume": "amount"}
 _QUOTES = {"bid": "bid_price", "ask": "ask_price", "bid_size": "bid_amount", "ask_size": "ask_amount"}
 
@@ -42,8 +43,10 @@ def open_tardis(
         if not header:
             continue
         names = set(header)
-        kind = "trades" if set(_TRADES.values()) <= names else "quotes" if set(_QUOTES.values()) <= names else None
-        if kind is None or not {"exchange", "symbol", "timestamp", "local_timestamp"} <= names:
+        # Order books and option chains have prices, amounts and quotes too, liquidations the very columns of trades.
+        trades = names == {*_STAMPS, "id", "side", *_TRADES.values()} and "liquidations" not in member.inner
+        kind = "trades" if trades else "quotes" if names == {*_STAMPS, *_QUOTES.values()} else None
+        if kind is None:
             raise SourceStructureError(
                 f"{member.name}: the header {','.join(header)[:120]!r} is not that of Tardis trades or quotes "
                 "(line 1, column 0); check source="

@@ -16,7 +16,8 @@ from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructur
 from backtestr.sources.files import ByteStream, Member
 from backtestr.sources.model import Renames, TickBatch
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 2 << 20
+_HEAD_ROWS = 2
 
 Parse = Callable[[bytes, bool, int], tuple[pa.RecordBatch, int, int, int]]
 
@@ -49,9 +50,10 @@ class TextStream:
         assert self._decoder is not None  # noqa: S101 - only called where there is one
         try:
             text = self._decoder.decode(raw, final=self.ended)
-        except UnicodeDecodeError as error:
-            before = error.object[: error.start].decode(error.encoding, "ignore")
-            line = self._lines + before.count("\n")
+        except UnicodeError as error:
+            line = self._lines
+            if isinstance(error, UnicodeDecodeError):
+                line += error.object[: error.start].decode(error.encoding, "ignore").count("\n")
             raise SourceStructureError(
                 f"{self._name}: bytes that are not {self._encoding} (line {line}, column 0); check encoding="
             ) from error
@@ -72,7 +74,9 @@ def _decoder(encoding: str | None) -> codecs.IncrementalDecoder | None:
         raise ArgumentError(f"encoding={encoding!r} is not known to Python") from error
     if known.name in {"utf-8", "utf-8-sig", "ascii"}:
         return None
-    return codecs.getincrementaldecoder(encoding)("strict")
+    if not getattr(known, "_is_text_encoding", True) or known.incrementaldecoder is None:
+        raise ArgumentError(f"encoding={encoding!r} is no encoding of text")
+    return known.incrementaldecoder("strict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,11 @@ class Head:
     ends: list[int]
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text holds nothing but spaces, tabs and line ends."""
+    return not text.strip(" \t\r\n")
+
+
 def head_text(member: Member, encoding: str | None) -> str:
     """The first 64 KiB of a member, cut at the end of a line."""
     stream = TextStream(member, encoding)
@@ -101,25 +110,34 @@ def head_text(member: Member, encoding: str | None) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        good = data[: data.rfind(b"\n", 0, error.start) + 1].decode()
+        # The parser, which knows the columns, says it better of all lines but the first ones.
+        if sum(not is_blank(one) for one in good.split("\n")) >= _HEAD_ROWS:
+            return good
         raise SourceStructureError(
             f"{member.name}: bytes that are not UTF-8 (line {line}, column 0); name the text's encoding with encoding="
         ) from error
 
 
-def head(text: str, separator: str, quote: str | None, rows: int = 2) -> Head:
-    """Split the first rows of a text."""
-    lines = text.splitlines(keepends=True)
+def head(text: str, separator: str, quote: str | None, rows: int = _HEAD_ROWS) -> Head:
+    """Split the first rows of a text; lines end with a line feed only, as for the native parser."""
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
     if quote is None:
         reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
     else:
         reader = csv.reader(lines, delimiter=separator, quotechar=quote)
     found = Head([], [])
-    for row in reader:
-        if row:
-            found.rows.append(row)
-            found.ends.append(reader.line_num)
-        if len(found.rows) == rows:
-            break
+    try:
+        for row in reader:
+            if not is_blank("".join(row)) or len(row) > 1:
+                found.rows.append(row)
+                found.ends.append(reader.line_num)
+            if len(found.rows) == rows:
+                break
+    except csv.Error as error:
+        raise SourceStructureError(
+            f"{error} (line {reader.line_num}, column 0); are its lines ended by carriage returns alone?"
+        ) from error
     return found
 
 
@@ -129,7 +147,7 @@ def text_batches(
     *,
     encoding: str | None = None,
     skip_lines: int = 0,
-    renames: Renames = None,
+    renames: Renamer | None = None,
 ) -> Iterator[TickBatch]:
     """Stream a member's rows through the native text parser.
 
@@ -138,10 +156,10 @@ def text_batches(
         spec: Separator, quote and fields, as the native ``parse_text`` takes them.
         encoding: Other than UTF-8.
         skip_lines: Lines of header.
-        renames: The name of the one symbol in the text, or names by name.
+        renames: New names of the symbols.
 
     Yields:
-        Batches of the rows of about 8 MiB of text.
+        Batches of the rows of about 2 MiB of text.
     """
     text = json.dumps(spec)
 
@@ -149,7 +167,7 @@ def text_batches(
         return _native.parse_text(chunk, text, last=last, first_line=first_line)
 
     for batch, _ in parsed_batches(member, parse, encoding=encoding, skip_lines=skip_lines):
-        yield rename_symbols(batch, renames)
+        yield batch if renames is None else renames(batch)
 
 
 def parsed_batches(
@@ -200,34 +218,47 @@ def _located(batch: pa.RecordBatch, member: Member, chunk: bytes, first_line: in
             end = int(offsets[row + 1]) if row + 1 < len(offsets) else len(chunk)
             line += chunk.count(b"\n", position, start)
             position = start
-            found[row] = (line, chunk[start:end].rstrip(b"\r\n").decode("utf-8", "replace"))
+            found[row] = (line, _row_text(chunk[start:end]))
         return [found[row] for row in rows]
 
     return TickBatch(batch.remove_column(at), member.name, locate)
 
 
-def rename_symbols(batch: TickBatch, renames: Renames) -> TickBatch:
-    """The batch with its symbols renamed.
+def _row_text(text: bytes) -> str:
+    """A row without the lines that follow it and are no rows: a row spans lines only within quotes."""
+    end = text.find(b"\n")
+    while end >= 0 and text.count(b'"', 0, end) % 2:
+        end = text.find(b"\n", end + 1)
+    return (text if end < 0 else text[:end]).rstrip(b"\r\n").decode("utf-8", "replace")
 
-    Raises:
-        SourceAmbiguousError: One new name is given, and the batch holds several symbols.
-    """
-    if renames is None:
-        return batch
-    at = batch.columns.schema.get_field_index("symbol")
-    column = batch.columns.column(at)
-    names = column.dictionary.to_pylist()
-    if isinstance(renames, str):
-        if len(names) > 1:
+
+class Renamer:
+    """New names for the symbols of a load, all its members and batches taken together."""
+
+    def __init__(self, renames: Renames) -> None:
+        self._renames = renames
+        self._seen: dict[str, str] = {}
+
+    def __call__(self, batch: TickBatch) -> TickBatch:
+        """The batch with its symbols renamed.
+
+        Raises:
+            SourceAmbiguousError: Two symbols would have one name.
+        """
+        if self._renames is None:
+            return batch
+        at = batch.columns.schema.get_field_index("symbol")
+        column = batch.columns.column(at)
+        new = [self._new(batch.member, name) for name in column.dictionary.to_pylist()]
+        renamed = pa.DictionaryArray.from_arrays(column.indices, pa.array(new, pa.string()))
+        return TickBatch(batch.columns.set_column(at, "symbol", renamed), batch.member, batch.locate)
+
+    def _new(self, member: str, name: str) -> str:
+        new = self._renames if isinstance(self._renames, str) else (self._renames or {}).get(name, name)
+        before = self._seen.setdefault(new, name)
+        if before != name:
             raise SourceAmbiguousError(
-                f"{batch.member}: symbol={renames!r} renames one symbol, but the text holds "
-                f"{names[0]!r}, {names[1]!r} …; "
-                f'give symbol={{"{names[0]}": "new name", …}}'
+                f"{member}: symbol={self._renames!r} gives {before!r} and {name!r} the one name {new!r}; "
+                f'give symbol={{"{before}": …, "{name}": …}}'
             )
-        new = [renames] * len(names)
-    else:
-        new = [renames.get(name, name) for name in names]
-        if len(set(new)) < len(names):
-            raise SourceAmbiguousError(f"{batch.member}: symbol= gives two symbols the same name")
-    renamed = pa.DictionaryArray.from_arrays(column.indices, pa.array(new, pa.string()))
-    return TickBatch(batch.columns.set_column(at, "symbol", renamed), batch.member, batch.locate)
+        return new

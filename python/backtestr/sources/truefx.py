@@ -25,7 +25,7 @@ def open_truefx(data: PathInput, /, *, symbol: Renames = None, feed: str = "true
     Example:
         >>> open_truefx("EURUSD-2013-01.zip")  # doctest: +SKIP
     """
-    plans: list[tuple[Any, dict[str, Any], int, Renames]] = []
+    plans: list[tuple[Any, dict[str, Any], int]] = []
     quote = [{"target": "bid"}, {"target": "ask"}]
     for member in members(data):
         cells = [cell.strip().lower() for cell in first_cells(member)]
@@ -34,11 +34,10 @@ def open_truefx(data: PathInput, /, *, symbol: Renames = None, feed: str = "true
         spec: dict[str, Any] = {"separator": ","}
         if cells == ["timestamp", "bid", "ask"]:
             spec["fields"] = [{"target": "timestamp"}, *quote]
-            plans.append((member, spec | {"symbol": pair_of(member, symbol)}, 1, None))
+            plans.append((member, spec | {"symbol": pair_of(member, symbol)}, 1))
         elif len(cells) == 4 and re.fullmatch(r"\d{8} \d\d:\d\d:\d\d(\.\d+)?", cells[1]):
-            pattern = "%Y%m%d %H:%M:%S.%f" if "." in cells[1] else "%Y%m%d %H:%M:%S"
-            spec["fields"] = [{"target": "symbol"}, {"target": "timestamp", "format": pattern}, *quote]
-            plans.append((member, spec, 0, symbol))
+            spec["fields"] = [{"target": "symbol"}, {"target": "timestamp", "format": "%Y%m%d %H:%M:%S%.f"}, *quote]
+            plans.append((member, spec, 0))
         else:
             raise refuse(member, "TrueFX", cells)
-    return open_fx("truefx", feed, plans, "TrueFX quotes in UTC")
+    return open_fx("truefx", feed, plans, symbol, "TrueFX quotes in UTC")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import threading
 import time
 
-from backtestr._native import LogWriter, read_log
-from backtestr.errors import StoreIOError, StorePoisonedError
+from backtestr._native import LogReader, LogWriter
+from backtestr.errors import LogCorruptError, StoreIOError, StorePoisonedError
 from backtestr.storage.commit import Commit
 from backtestr.storage.layout import Layout
 from backtestr.storage.lock import WriterLock
 from backtestr.storage.snapshot import Version
+
+_TRIES = 4
+_PAUSE_S = 0.02
 
 
 class Journal:
@@ -20,6 +25,7 @@ class Journal:
         self._layout = layout
         self._lock: WriterLock | None = None
         self._log: LogWriter | None = None
+        self._tail = LogReader(layout.log, 0)
         self._poison: str | None = None
         self.mutex = threading.RLock()
         self.version = Version()
@@ -27,7 +33,7 @@ class Journal:
     def refresh(self) -> Version:
         """Move forward to the last durable commit."""
         with self.mutex:
-            for lsn, time_ns, payload in read_log(self._layout.log, self.version.lsn):
+            for lsn, time_ns, payload in self._read():
                 self.version = self.version.apply(lsn, time_ns, Commit.decode(payload))
             return self.version
 
@@ -37,7 +43,7 @@ class Journal:
         self._lock = WriterLock(self._layout.lock)
         self._layout.make()
         if not any(self._layout.log.iterdir()):
-            LogWriter.create(self._layout.log)
+            LogWriter.create(self._layout.log, secrets.randbits(64))
         return self.begin()
 
     def begin(self) -> Version:
@@ -52,7 +58,7 @@ class Journal:
                 raise StorePoisonedError(f"an earlier write failed ({self._poison}); close the store and open it again")
             if self._log is None:
                 self._lock = self._lock or WriterLock(self._layout.lock)
-                self._log = LogWriter.open(self._layout.log)
+                self._log = LogWriter.open(self._layout.log, secrets.randbits(64))
                 self._sweep()
                 self.refresh()
             return self.version
@@ -68,20 +74,33 @@ class Journal:
                 self.begin()
             assert self._log is not None  # noqa: S101 - begin() sets it or raises
             try:
-                lsn, time_ns = self._log.append(commit.encode(), time.time_ns())
+                lsn, _ = self._log.submit(commit.encode(), time.time_ns())
+                self._log.wait(lsn)
             except StoreIOError as error:
                 self._poison = str(error)
                 raise StorePoisonedError(f"committing: {error}; close the store and open it again") from error
-            self.version = self.version.apply(lsn, time_ns, commit)
-            return self.version
+            return self.refresh()
 
     def close(self) -> None:
         """Release the writer's lock."""
         with self.mutex:
+            if self._log is not None and not self._poison:
+                # all that was acknowledged is durable; the next writer cuts and marks the log where this one cannot
+                with contextlib.suppress(StoreIOError):
+                    self._log.close()
             self._log = None
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
+
+    def _read(self) -> list[tuple[int, int, bytes]]:
+        """New records. Beside a writer a frame may be seen half written, so damage must be seen more than once."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._tail.read()
+            except LogCorruptError:
+                time.sleep(_PAUSE_S)
+        return self._tail.read()
 
     def _sweep(self) -> None:
         for stray in self._layout.tmp.iterdir():

@@ -85,7 +85,9 @@ class Layout:
             identity = json.loads(self.identity.read_text(encoding="utf-8"))
             version, store_id = int(identity["format"]), str(identity["store_id"])
         except FileNotFoundError:
-            raise StoreNotFoundError(f"no store at {self.root}; ingest something or open it for writing") from None
+            raise StoreNotFoundError(
+                f"no store at {self.root}; ingest something, or open it without read_only=True, to create it"
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise StoreFormatError(f"{self.identity} is not the identity of a store: {error}") from None
         if version > FORMAT_VERSION:

@@ -17,6 +17,7 @@ from backtestr._native import crc32c, sort_ticks, widen
 from backtestr.errors import DataCorruptError
 from backtestr.schema import BARS as BAR_SCHEMA
 from backtestr.schema import TICKS as TICK_SCHEMA
+from backtestr.storage.footer import Footer
 from backtestr.storage.layout import TICKS, Layout
 from backtestr.storage.snapshot import File, Span, Version
 from backtestr.storage.write import ColumnLayouts, layout_of, read_footer
@@ -55,7 +56,7 @@ class Reader:
     def __init__(self, layout: Layout, *, verify: bool) -> None:
         self._layout = layout
         self._verify = verify
-        self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
+        self._footers: OrderedDict[str, Footer] = OrderedDict()
         self._lock = threading.Lock()
 
     def ticks(
@@ -138,49 +139,54 @@ class Reader:
 
     def _window(self, span: Span, schema: pa.Schema, start: int | None, end: int | None) -> tuple[pa.Table, int]:
         """Rows of a span in [start, end), and the row of its file that they begin at."""
+        footer = self._footer(span.file)
+        groups = footer.groups(span, start, end)
+        if not groups:
+            return schema.empty_table(), span.first_row
+        first = max(span.first_row, int(footer.first_rows[groups.start]))
+        stop = min(span.first_row + span.rows, int(footer.first_rows[groups.stop]))
         with self._open(span.file) as parquet:
-            groups = range(span.first_group, span.first_group + span.groups)
-            before = sum(parquet.metadata.row_group(group).num_rows for group in range(span.first_group))
             stored = _decoded(parquet, span.file, list(groups), schema)
-        stored = stored.slice(span.first_row - before, span.rows)
-        if stored.num_rows != span.rows:
+        stored = stored.slice(first - int(footer.first_rows[groups.start]), stop - first)
+        if stored.num_rows != stop - first:
             raise DataCorruptError(f"{span.file.path} has fewer rows than the log says; restore the file")
         rows = widen(stored, schema)
         if (start is None or start <= span.min_ns) and (end is None or span.max_ns < end):
-            return rows, span.first_row
+            return rows, first
         # Bars are in order of time within a span too: a span has one timeframe and basis.
         times = rows["timestamp_utc"].cast(pa.int64()).to_numpy()
-        first = 0 if start is None else int(np.searchsorted(times, start))
-        stop = len(times) if end is None else int(np.searchsorted(times, end))
-        return rows.slice(first, stop - first), span.first_row + first
+        skipped = 0 if start is None else int(np.searchsorted(times, start))
+        taken = len(times) if end is None else int(np.searchsorted(times, end))
+        return rows.slice(skipped, taken - skipped), first + skipped
 
     def _open(self, file: File) -> pq.ParquetFile:
-        path = self._layout.root / file.path
-        with self._lock:
-            metadata = self._footers.get(file.file_id)
-        if metadata is None:
-            metadata = self._checked_footer(path, file)
+        metadata = self._footer(file).metadata
         return pq.ParquetFile(
-            path,
+            self._layout.root / file.path,
             metadata=metadata,
             read_dictionary=_TEXT.intersection(metadata.schema.names),
             page_checksum_verification=self._verify,
             pre_buffer=False,
         )
 
-    def _checked_footer(self, path: object, file: File) -> pq.FileMetaData:
+    def _footer(self, file: File) -> Footer:
+        with self._lock:
+            known = self._footers.get(file.file_id)
+        if known is not None:
+            return known
+        path = self._layout.root / file.path
         try:
-            with open(path, "rb") as raw:  # type: ignore[call-overload]  # noqa: PTH123
+            with path.open("rb") as raw:
                 if self._verify and crc32c(read_footer(raw)) != file.footer_crc32c:
                     raise DataCorruptError(f"the footer of {path} does not match the log; restore the file")
-            metadata = pq.read_metadata(path)
+            footer = Footer(pq.read_metadata(path))
         except (OSError, pa.ArrowException) as error:
             raise DataCorruptError(f"{path} cannot be read: {error}; restore the file") from error
         with self._lock:
-            self._footers[file.file_id] = metadata
+            self._footers[file.file_id] = footer
             while len(self._footers) > _FOOTERS:
                 self._footers.popitem(last=False)
-        return metadata
+        return footer
 
 
 def _decoded(parquet: pq.ParquetFile, file: File, groups: list[int], schema: pa.Schema) -> pa.Table:

@@ -7,15 +7,16 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch, RecordBatchOptions,
-    downcast_integer_array,
+    downcast_integer_array, new_null_array,
 };
-use arrow_buffer::{NullBuffer, ScalarBuffer};
+use arrow_buffer::{NullBuffer, ScalarBuffer, i256};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_select::take::take;
 
 use crate::decimal::{Fixed, from_f32, from_f64, parse_exact};
 use crate::error::{Error, Result};
 use crate::reasons::{INEXACT, NOT_A_NUMBER, OUT_OF_RANGE, TICK_TYPE_UNKNOWN, TIMESTAMP_OUT_OF_RANGE};
-use crate::schema::{self, MAX_FIXED, MIN_TIMESTAMP_NS};
+use crate::schema::{self, MAX_FIXED};
 use crate::symbols::{is_text, text_at};
 
 /// A batch in canonical types, and why rows of it do not fit.
@@ -47,10 +48,10 @@ pub fn coerce(batch: &RecordBatch) -> Result<Coerced> {
     let mut faults = Faults::default();
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for field in schema::ticks().fields() {
-        let Some(column) = batch.column_by_name(field.name()).filter(|c| c.data_type() != &DataType::Null)
-        else {
+        let Some(column) = only(batch, field.name())? else {
             continue;
         };
+        let column = &plain(field, column)?;
         let column = coerce_column(field, column, &mut faults)?;
         fields.push(Field::new(field.name(), column.data_type().clone(), true));
         columns.push(column);
@@ -68,6 +69,28 @@ pub fn coerce(batch: &RecordBatch) -> Result<Coerced> {
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
         .map_err(|error| Error::Schema(error.to_string()))?;
     Ok(Coerced { batch, faults: faults.0 })
+}
+
+/// The column of a name that no other column has.
+fn only<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<&'a ArrayRef>> {
+    let schema = batch.schema_ref();
+    if schema.fields().iter().filter(|field| field.name() == name).count() > 1 {
+        return Err(Error::Schema(format!("there are several columns {name}; keep one of them")));
+    }
+    Ok(batch.column_by_name(name))
+}
+
+/// A column of nulls in its canonical type, and a dictionary of numbers as the numbers.
+fn plain(field: &Field, column: &ArrayRef) -> Result<ArrayRef> {
+    match column.data_type() {
+        DataType::Null => Ok(new_null_array(field.data_type(), column.len())),
+        DataType::Dictionary(_, values) if !is_text(values) => {
+            let dictionary = column.as_any_dictionary();
+            take(dictionary.values(), dictionary.keys(), None)
+                .map_err(|error| Error::Schema(format!("column {}: {error}", field.name())))
+        }
+        _ => Ok(Arc::clone(column)),
+    }
 }
 
 fn refuse(name: &str, column: &ArrayRef, wanted: &str) -> Error {
@@ -131,20 +154,21 @@ where
     T::Native: Into<i64>,
 {
     let array = column.as_primitive::<T>();
-    let bound = MIN_TIMESTAMP_NS / factor;
+    // The valid years are judged later; here only what leaves 64 bits is out.
+    let bound = i64::MAX / factor;
     let mut fits = true;
     let values: ScalarBuffer<i64> = array
         .values()
         .iter()
         .map(|value| {
             let value: i64 = (*value).into();
-            fits &= bound <= value && value <= -bound;
+            fits &= -bound <= value && value <= bound;
             value.wrapping_mul(factor)
         })
         .collect();
     let mut nulls = array.nulls().cloned();
     if !fits {
-        let outside = |value: T::Native| !(bound..=-bound).contains(&value.into());
+        let outside = |value: T::Native| !(-bound..=bound).contains(&value.into());
         let valid = (0..array.len()).map(|row| {
             let gone = array.is_valid(row) && outside(array.value(row));
             if gone {
@@ -212,10 +236,7 @@ fn decimals(name: &str, column: &ArrayRef, faults: &mut Faults) -> Result<ArrayR
         }
         DataType::Decimal256(_, scale) => {
             let array = column.as_primitive::<Decimal256Type>();
-            fixed(rows, array.nulls(), faults, |row| match array.value(row).to_i128() {
-                Some(value) => rescale(value, *scale),
-                None => Fixed { value: 0, faults: OUT_OF_RANGE },
-            })
+            fixed(rows, array.nulls(), faults, |row| rescale_wide(array.value(row), *scale))
         }
         kind if is_text(kind) => fixed(rows, column.logical_nulls().as_ref(), faults, |row| {
             text_at(column, row)
@@ -245,7 +266,9 @@ fn rescale(value: i128, scale: i8) -> Fixed {
     let factor = 10_i128.checked_pow(power.unsigned_abs());
     let scaled = match factor {
         Some(factor) if power >= 0 => value.checked_mul(factor),
-        Some(factor) if value % factor == 0 => Some(value / factor),
+        Some(factor) if value % factor == 0 || (value / factor).unsigned_abs() > MAX_FIXED as u128 => {
+            Some(value / factor)
+        }
         _ if value == 0 => Some(0),
         _ if power >= 0 => None,
         _ => return Fixed { value: 0, faults: INEXACT },
@@ -255,6 +278,23 @@ fn rescale(value: i128, scale: i8) -> Fixed {
             Fixed { value: scaled as i64, faults: 0 }
         }
         _ => Fixed { value: 0, faults: OUT_OF_RANGE },
+    }
+}
+
+/// The same for 256 bits: the digits beyond 1e-8 go first, then what is left is judged.
+fn rescale_wide(value: i256, scale: i8) -> Fixed {
+    let dropped = (i32::from(scale) - i32::from(schema::SCALE)).max(0);
+    let (quotient, rest) = match i256::from_i128(10).checked_pow(dropped.unsigned_abs()) {
+        Some(factor) => (value.wrapping_div(factor), value.wrapping_rem(factor)),
+        None => (i256::ZERO, value),
+    };
+    match quotient.to_i128() {
+        Some(whole) => {
+            let fixed = rescale(whole, scale.min(schema::SCALE));
+            let inexact = fixed.faults == 0 && rest != i256::ZERO;
+            if inexact { Fixed { value: 0, faults: INEXACT } } else { fixed }
+        }
+        None => Fixed { value: 0, faults: OUT_OF_RANGE },
     }
 }
 

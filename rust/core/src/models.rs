@@ -82,6 +82,16 @@ impl Tick {
         from_units(units(self.ask?)? - units(self.bid?)?)
     }
 
+    /// What the tick is stored with: a trade's price, or a quote's mid or one side.
+    pub fn stored_price(&self) -> Option<Decimal> {
+        match self.tick_type {
+            TickType::Trade => Some(self.price),
+            TickType::Bid => self.bid,
+            TickType::Ask => self.ask,
+            TickType::Composite => self.mid_price(),
+        }
+    }
+
     /// Whether the default validation rules keep the tick; they know no clock here, so the future is not refused.
     ///
     /// Crossed and locked quotes are valid, prices of zero or less are not.
@@ -90,7 +100,8 @@ impl Tick {
         let size = |value| units(value).is_some_and(|units| units >= 0);
         !self.symbol.is_empty()
             && (MIN_TIMESTAMP_NS..END_TIMESTAMP_NS).contains(&self.timestamp_ns)
-            && positive(self.price)
+            && units(self.price).is_some()
+            && self.stored_price().is_some_and(positive)
             && self.bid.is_none_or(positive)
             && self.ask.is_none_or(positive)
             && size(self.volume)
@@ -259,6 +270,23 @@ mod tests {
         assert!(!Tick { price: decimal("10000000000"), ..quote("1", "2") }.is_valid());
         assert!(!Tick { timestamp_ns: END_TIMESTAMP_NS, ..quote("1", "2") }.is_valid());
         assert!(!Tick { ask_size: Some(decimal("-1")), ..quote("1", "2") }.is_valid());
+    }
+
+    #[test]
+    fn a_quote_needs_the_sides_of_its_type() {
+        for (tick_type, price) in [
+            (TickType::Trade, Some("1")),
+            (TickType::Bid, Some("1")),
+            (TickType::Ask, None),
+            (TickType::Composite, None),
+        ] {
+            let tick = Tick { ask: None, tick_type, ..quote("1", "2") };
+            assert_eq!(
+                (tick.stored_price(), tick.is_valid()),
+                (price.map(decimal), price.is_some()),
+                "{tick_type}"
+            );
+        }
     }
 
     #[test]

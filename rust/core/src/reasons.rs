@@ -59,19 +59,18 @@ pub const ALL: [(&str, u32); 18] = [
     ("suspicious", SUSPICIOUS),
 ];
 
-/// Reasons that reject by default.
-pub const DEFAULT_REJECT: u32 = SYMBOL_MISSING
+/// Reasons that reject under any rules: such a row has no place in a table of ticks.
+pub const UNSTORABLE: u32 = SYMBOL_MISSING
     | PRICE_MISSING
-    | PRICE_ZERO
-    | PRICE_NEGATIVE
-    | VOLUME_NEGATIVE
     | NOT_A_NUMBER
     | INEXACT
     | OUT_OF_RANGE
     | TIMESTAMP_MISSING
     | TIMESTAMP_OUT_OF_RANGE
-    | TIMESTAMP_FUTURE
     | TICK_TYPE_UNKNOWN;
+
+/// Reasons that reject by default.
+pub const DEFAULT_REJECT: u32 = UNSTORABLE | PRICE_ZERO | PRICE_NEGATIVE | VOLUME_NEGATIVE | TIMESTAMP_FUTURE;
 
 /// Reasons that only count by default.
 pub const DEFAULT_FLAG: u32 = QUOTE_CROSSED | QUOTE_LOCKED | OUT_OF_ORDER | ROUNDED | SUSPICIOUS;

@@ -24,6 +24,21 @@ pub const ASK: i8 = 2;
 /// `tick_type` of a quote with both sides.
 pub const COMPOSITE: i8 = 3;
 
+/// The `tick_type` of a row that gives none.
+///
+/// A price that was traded (volume not 0) makes a trade, whatever quotes come with it; otherwise quotes decide,
+/// and a row without any is a trade.
+#[inline]
+pub fn tick_type_of(has_price: bool, has_volume: bool, has_bid: bool, has_ask: bool) -> i8 {
+    match (has_bid, has_ask) {
+        _ if has_price && has_volume => TRADE,
+        (true, true) => COMPOSITE,
+        (true, false) => BID,
+        (false, true) => ASK,
+        (false, false) => TRADE,
+    }
+}
+
 /// Price, volume and size: `DECIMAL(18, 8)`.
 pub fn fixed() -> DataType {
     DataType::Decimal128(18, 8)

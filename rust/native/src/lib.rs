@@ -23,7 +23,7 @@ mod _native {
     #[pymodule_export]
     use crate::layout::{measure_layout, narrow, widen};
     #[pymodule_export]
-    use crate::log::{LogWriter, crc32c, read_log, sync_file, sync_folder};
+    use crate::log::{LogReader, LogWriter, crc32c, remove_segments, sync_file, sync_folder};
     #[pymodule_export]
     use crate::models::{timeframe_label, timeframe_ns};
     #[pymodule_export]

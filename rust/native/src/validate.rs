@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
 use backtestr_core::decimal::parse_exact;
@@ -43,9 +44,8 @@ fn rules(given: &Bound<'_, PyAny>) -> PyResult<Rules> {
         rules.flag = bits(given.py(), &names)?;
         rules.reject &= !rules.flag;
     }
-    let now: Option<i64> = given.getattr("now_ns")?.extract()?;
-    let ahead: i64 = given.getattr("max_future_ns")?.extract()?;
-    rules.latest_ns = now.map(|now| now.saturating_add(ahead));
+    rules.now_ns = given.getattr("now_ns")?.extract()?;
+    rules.max_future_ns = given.getattr("max_future_ns")?.extract()?;
     let max_jump = given.getattr("max_jump")?;
     if !max_jump.is_none() {
         let bound = parse_exact(max_jump.str()?.to_str()?.as_bytes(), 0);
@@ -74,11 +74,18 @@ fn validator(given: Option<RuleAttributes>) -> Validator {
 
 type Answer<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyDict>);
 
+/// The present in ns since 1970-01-01 UTC; the core has no clock.
+fn clock_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
 fn run(validator: &mut Validator, data: &ArrowInput) -> Result<Vec<Validated>> {
+    let clock_ns = clock_ns();
     if data.batches.is_empty() {
-        return Ok(vec![validator.validate(&RecordBatch::new_empty(data.schema.clone()))?]);
+        return Ok(vec![validator.validate(&RecordBatch::new_empty(data.schema.clone()), clock_ns)?]);
     }
-    data.batches.iter().map(|batch| validator.validate(batch)).collect()
+    data.batches.iter().map(|batch| validator.validate(batch, clock_ns)).collect()
 }
 
 fn answer(py: Python<'_>, parts: Vec<Validated>) -> PyResult<Answer<'_>> {

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use super::columns::TickColumns;
 use crate::error::{Error, Result};
 use crate::round::div_half_even;
-use crate::schema::{ASK, BID, COMPOSITE, MAX_FIXED, TRADE};
+use crate::schema::{ASK, BID, COMPOSITE, MAX_FIXED, TRADE, tick_type_of};
 use crate::symbols::text_at;
 
 /// A row sets open and close.
@@ -175,12 +175,11 @@ impl<'a> RowReader<'a> {
         let ask = value(self.columns.ask.as_ref(), row);
         let kind = match self.columns.tick_type.as_ref().filter(|t| t.is_valid(row)) {
             Some(types) => types.value(row),
-            None => match (bid.is_some(), ask.is_some()) {
-                (true, true) => COMPOSITE,
-                (true, false) => BID,
-                (false, true) => ASK,
-                (false, false) => TRADE,
-            },
+            None => {
+                let price = value(self.columns.price.as_ref(), row);
+                let volume = value(self.columns.volume.as_ref(), row).unwrap_or(0);
+                tick_type_of(price.is_some(), volume != 0, bid.is_some(), ask.is_some())
+            }
         };
         if self.basis == Basis::Trade {
             return self.trade(row, kind);

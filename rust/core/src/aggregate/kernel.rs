@@ -131,11 +131,24 @@ pub(crate) struct Carry {
     pub(crate) bar: Option<Bar>,
     end: i64,
     last: i64,
+    /// Bucket length in units; 0 where it is no whole number of them.
+    step: i64,
 }
 
 impl Default for Carry {
     fn default() -> Self {
-        Self { bar: None, end: i64::MIN, last: i64::MIN }
+        Self { bar: None, end: i64::MIN, last: i64::MIN, step: 0 }
+    }
+}
+
+impl Carry {
+    /// Start (ns) and end (units) of the bucket after the running one, if the instant lies in it: no division needed.
+    #[inline]
+    fn next(&self, at: i64, length_ns: i64) -> Option<(i64, i64)> {
+        let start = self.bar.as_ref()?.start.checked_add(length_ns)?;
+        let end = self.end.checked_add(self.step)?;
+        let is_valid = start.checked_add(length_ns)? <= END_TIMESTAMP_NS;
+        (at < end && is_valid).then_some((start, end))
     }
 }
 
@@ -182,7 +195,13 @@ pub(crate) fn fold<V: Fixed, S: Sink>(
             return Err(Stop::Disorder);
         }
         if first >= carry.end || carry.bar.is_none() {
-            let (start, end) = bucket(first, from, ticks.unit_ns, length_ns)?;
+            if carry.bar.is_none() && length_ns % ticks.unit_ns == 0 {
+                carry.step = length_ns / ticks.unit_ns;
+            }
+            let (start, end) = match carry.next(first, length_ns) {
+                Some(next) => next,
+                None => bucket(first, from, ticks.unit_ns, length_ns)?,
+            };
             if let Some(done) = carry.bar.replace(Bar::empty(start)) {
                 sink.push(&done);
             }
@@ -191,17 +210,15 @@ pub(crate) fn fold<V: Fixed, S: Sink>(
         let Some(bar) = carry.bar.as_mut() else {
             return Err(Stop::Disorder);
         };
-        let to = from + stretch(&times[from..], carry.end)?;
+        let to = match ticks.parts {
+            None => add(bar, &ticks, from, carry.end)?,
+            Some(parts) => {
+                let to = from + stretch(&times[from..], carry.end)?;
+                add_parts(bar, &ticks.price[from..to], &ticks.volume[from..to], &parts[from..to])?;
+                to
+            }
+        };
         carry.last = times[to - 1];
-        let (price, volume) = (&ticks.price[from..to], &ticks.volume[from..to]);
-        match ticks.parts {
-            None => add(bar, price, volume),
-            Some(parts) => add_parts(bar, price, volume, &parts[from..to]),
-        }
-        .map_err(|stop| match stop {
-            Stop::Value(..) => Stop::Value(from, to),
-            other => other,
-        })?;
         sink.rows(from, to);
         from = to;
     }
@@ -226,40 +243,49 @@ fn stretch(times: &[i64], end: i64) -> Result<usize, Stop> {
     Ok(len)
 }
 
+/// Rows added up before the sum is checked: so many products of 18 digits stay within `i128`.
+const MOST_ROWS: usize = 128;
+
+/// Add the rows from one on that lie before `end`, each of which counts for everything; gives the row after them.
 #[inline]
-fn add<V: Fixed>(bar: &mut Bar, prices: &[V], volumes: &[V]) -> Result<(), Stop> {
-    let (Some(first), Some(last)) = (prices.first(), prices.last()) else {
-        return Ok(());
-    };
-    if bar.parts & PRICE == 0 {
-        bar.open = first.low();
-    }
-    bar.close = last.low();
-    bar.parts = ALL;
-    let (mut high, mut low) = (bar.high, bar.low);
-    let (mut volume_sum, mut turnover, mut over) = (bar.volume, bar.turnover, false);
-    let (mut misfit, mut outside) = (0_i64, 0_i64);
-    for (p, v) in prices.iter().zip(volumes) {
+fn add<V: Fixed>(bar: &mut Bar, ticks: &Ticks<'_, V>, from: usize, end: i64) -> Result<usize, Stop> {
+    let rows = ticks.timestamp[from..].iter().zip(&ticks.price[from..]).zip(&ticks.volume[from..]);
+    let (mut high, mut low, mut last) = (bar.high, bar.low, i64::MIN);
+    let (mut volume_sum, mut turnover, mut count) = (0_u128, 0_i128, 0_usize);
+    let (mut misfit, mut outside, mut backward) = (0_i64, 0_i64, false);
+    for ((&at, p), v) in rows {
+        if at >= end || count == MOST_ROWS {
+            break;
+        }
         let (price, volume) = (p.low(), v.low());
+        backward |= at < last;
+        last = at;
         misfit |= p.misfit() | v.misfit();
         outside |= MAX_FIXED.wrapping_sub(volume) | volume;
         high = high.max(price);
         low = low.min(price);
-        volume_sum = volume_sum.wrapping_add(i128::from(volume));
-        let (sum, wrapped) = turnover.overflowing_add(i128::from(price) * i128::from(volume));
-        turnover = sum;
-        over |= wrapped;
+        volume_sum = volume_sum.wrapping_add(u128::from(volume as u64));
+        turnover = turnover.wrapping_add(i128::from(price).wrapping_mul(i128::from(volume)));
+        count += 1;
     }
-    (bar.high, bar.low) = (high, low);
-    (bar.volume, bar.turnover) = (volume_sum, turnover);
-    bar.count += prices.len() as i64;
+    let to = from + count;
+    if backward {
+        return Err(Stop::Disorder);
+    }
     if misfit != 0 || outside < 0 || high > MAX_FIXED || low < -MAX_FIXED {
-        return Err(Stop::Value(0, 0));
+        return Err(Stop::Value(from, to));
     }
-    if over {
-        return Err(Stop::Overflow("turnover", bar.start));
+    if bar.parts & PRICE == 0 {
+        bar.open = ticks.price[from].low();
     }
-    bar.check()
+    bar.close = ticks.price[to - 1].low();
+    bar.parts = ALL;
+    bar.count += count as i64;
+    (bar.high, bar.low) = (high, low);
+    bar.volume = bar.volume.checked_add(volume_sum as i128).ok_or(Stop::Overflow("volume", bar.start))?;
+    bar.turnover = bar.turnover.checked_add(turnover).ok_or(Stop::Overflow("turnover", bar.start))?;
+    bar.check()?;
+    Ok(to)
 }
 
 fn add_parts<V: Fixed>(bar: &mut Bar, prices: &[V], volumes: &[V], parts: &[u8]) -> Result<(), Stop> {

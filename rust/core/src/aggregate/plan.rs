@@ -16,6 +16,8 @@ pub struct Level {
     pub timeframe: Timeframe,
     /// Index of the coarsest finer level that divides this one; none where ticks feed it.
     pub parent: Option<usize>,
+    /// Index of the level fed by ticks that this one comes from: itself, or its finest ancestor.
+    pub root: usize,
 }
 
 impl Plan {
@@ -31,8 +33,13 @@ impl Plan {
             return Err(Error::Argument("timeframes is empty; name at least one, such as 1m".into()));
         }
         let parent = |at: usize| (0..at).rev().find(|finer| sorted[at].is_multiple_of(sorted[*finer]));
-        let level = |at: usize| Level { timeframe: sorted[at], parent: parent(at) };
-        Ok(Self { levels: (0..sorted.len()).map(level).collect() })
+        let mut levels: Vec<Level> = Vec::with_capacity(sorted.len());
+        for (at, timeframe) in sorted.iter().enumerate() {
+            let parent = parent(at);
+            let root = parent.map_or(at, |parent| levels[parent].root);
+            levels.push(Level { timeframe: *timeframe, parent, root });
+        }
+        Ok(Self { levels })
     }
 
     /// The levels, finest first.
@@ -53,6 +60,7 @@ mod tests {
         let shown: Vec<_> = plan.levels().iter().map(|l| (l.timeframe.to_string(), l.parent)).collect();
         let want = [("15s", None), ("20s", None), ("30s", Some(0)), ("1m", Some(2))];
         assert_eq!(shown, want.map(|(t, p)| (t.to_string(), p)));
+        assert_eq!(plan.levels().iter().map(|l| l.root).collect::<Vec<_>>(), [0, 1, 0, 0]);
         assert!(Plan::new(&[]).is_err());
     }
 }

@@ -148,13 +148,13 @@ impl BarAggregator {
     pub fn finish(&mut self) -> Result<RecordBatch> {
         let bars = self.peek()?;
         for state in &mut self.states {
-            for (at, level) in self.options.plan.levels().iter().enumerate() {
-                let running = state.levels[at].take();
-                if let Some(running) = running.filter(|_| level.parent.is_none()) {
-                    state.floor_ns =
-                        state.floor_ns.max(running.bar.start.saturating_add(level.timeframe.ns()));
+            for level in self.options.plan.levels() {
+                if let Some(fed) = &state.levels[level.root] {
+                    let start = level.timeframe.floor(fed.bar.start);
+                    state.floor_ns = state.floor_ns.max(start.saturating_add(level.timeframe.ns()));
                 }
             }
+            state.levels.fill(None);
         }
         Ok(bars)
     }
@@ -252,7 +252,7 @@ impl BarAggregator {
         state.levels[at] = Some(fresh);
         let levels = self.options.plan.levels();
         for (coarse, level) in levels.iter().enumerate().skip(at + 1) {
-            if self.root(coarse) != at {
+            if level.root != at {
                 continue;
             }
             let is_over = |r: &Running| fresh.bar.start.saturating_sub(r.bar.start) >= level.timeframe.ns();
@@ -290,13 +290,6 @@ impl BarAggregator {
             state.levels[coarse] = Some(Running { bar: merged, open: none, close: none });
         }
         Ok(())
-    }
-
-    fn root(&self, mut at: usize) -> usize {
-        while let Some(parent) = self.options.plan.levels()[at].parent {
-            at = parent;
-        }
-        at
     }
 }
 
@@ -366,18 +359,24 @@ impl Step {
 }
 
 /// Bars of symbol codes as the canonical table.
-fn table(options: &BarOptions, symbols: &SymbolTable, mut done: Vec<Done>) -> Result<RecordBatch> {
+fn table(options: &BarOptions, symbols: &SymbolTable, done: Vec<Done>) -> Result<RecordBatch> {
     let codes = symbols.codes_by_name();
-    let mut ranks = vec![0; codes.len()];
+    let mut ranks = vec![0_u32; codes.len()];
     for (rank, code) in codes.iter().enumerate() {
-        ranks[*code as usize] = rank;
+        ranks[*code as usize] = rank as u32;
     }
-    done.sort_by_key(|(code, level, bar)| (*level, ranks[*code as usize], bar.start));
+    // Bars are wide: their places are sorted, not they.
+    let mut order: Vec<(usize, u32, i64, usize)> = done
+        .iter()
+        .enumerate()
+        .map(|(at, (code, level, bar))| (*level, ranks[*code as usize], bar.start, at))
+        .collect();
+    order.sort_unstable();
     let mut bars = BarColumns::new(true);
     bars.reserve(done.len());
-    for (code, level, bar) in &done {
-        bars.push(bar);
-        bars.label(ranks[*code as usize], *level);
+    for (level, rank, _, at) in order {
+        bars.push(&done[at].2);
+        bars.label(rank as usize, level);
     }
     let names = codes.iter().map(|code| symbols.names()[*code as usize].as_ref()).collect();
     bars.into_batch(names, &options.plan, options.basis)

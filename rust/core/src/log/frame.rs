@@ -1,81 +1,132 @@
-//! The log's frame: 48 bytes of header, then the payload. All integers are little-endian.
-//!
-//! | bytes | field |
-//! |---|---|
-//! | 0..4 | magic `BTLF` |
-//! | 4..6 | format version (1) |
-//! | 6 | codec id (1 = Arrow IPC sections with zstd buffers) |
-//! | 7 | flags (bit 0: last frame of its record) |
-//! | 8..16 | LSN |
-//! | 16..24 | commit time, ns since 1970-01-01 UTC |
-//! | 24..32 | payload length |
-//! | 32..36 | header CRC of the previous frame (0 before the first) |
-//! | 36..40 | CRC32C of the payload |
-//! | 40..44 | reserved (0) |
-//! | 44..48 | CRC32C of bytes 0..44 |
+//! One frame: header, payload, trailer; see FORMAT.md.
 
-/// Bytes of a frame's header.
-pub(super) const HEADER: usize = 48;
-const MAGIC: [u8; 4] = *b"BTLF";
-const VERSION: u16 = 1;
-const CODEC_ARROW: u8 = 1;
+use crate::error::{Error, Result};
+
+/// Bytes of a header.
+pub(super) const HEADER: usize = 64;
+/// Most bytes of payload in one frame; longer records span frames.
+pub(super) const MAX_PAYLOAD: usize = 4 << 20;
+/// Format version of the frames written.
+pub(super) const VERSION: u16 = 1;
+/// What begins every frame.
+pub(super) const MAGIC: [u8; 4] = *b"BTLF";
+/// What ends every frame: never zero, so that a frame whose end was not written is known.
+pub(super) const TRAILER: [u8; 4] = *b"BTLE";
+/// Payloads are a commit's sections, Arrow IPC with zstd buffers.
+const CODEC: u8 = 1;
 const LAST: u8 = 1;
 
 /// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame {
-    /// Position of the record in the log, from 1.
-    pub lsn: u64,
+pub(super) struct Frame {
+    /// Number of the record, from 1.
+    pub(super) lsn: u64,
     /// Commit time, ns since 1970-01-01 UTC.
-    pub time_ns: i64,
-    /// Bytes of payload that follow.
-    pub length: u64,
-    /// Header CRC of the frame before.
-    pub previous: u32,
-    /// CRC32C of the payload.
-    pub payload_crc: u32,
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at + N)?.try_into().ok()
+    pub(super) time_ns: i64,
+    /// Last record that was durable when this frame was written.
+    pub(super) durable_lsn: u64,
+    /// The log this frame is of.
+    pub(super) log_id: u64,
+    /// Place among the record's frames, from 0.
+    pub(super) part: u32,
+    /// Whether the record ends with this frame.
+    pub(super) is_last: bool,
+    /// Header CRC of the frame before; 0 before the first.
+    pub(super) previous: u32,
+    length: u32,
+    payload_crc: u32,
 }
 
 impl Frame {
-    /// The header as bytes, and its CRC for the next frame to name.
-    pub fn encode(&self) -> ([u8; HEADER], u32) {
-        let mut out = [0; HEADER];
-        out[..4].copy_from_slice(&MAGIC);
-        out[4..6].copy_from_slice(&VERSION.to_le_bytes());
-        out[6] = CODEC_ARROW;
-        out[7] = LAST;
-        out[8..16].copy_from_slice(&self.lsn.to_le_bytes());
-        out[16..24].copy_from_slice(&self.time_ns.to_le_bytes());
-        out[24..32].copy_from_slice(&self.length.to_le_bytes());
-        out[32..36].copy_from_slice(&self.previous.to_le_bytes());
-        out[36..40].copy_from_slice(&self.payload_crc.to_le_bytes());
-        let crc = crc32c::crc32c(&out[..44]);
-        out[44..].copy_from_slice(&crc.to_le_bytes());
-        (out, crc)
+    /// Append the frame of a payload; gives its header CRC, for the next frame to name.
+    pub(super) fn write(mut self, payload: &[u8], out: &mut Vec<u8>) -> u32 {
+        self.length = payload.len() as u32;
+        self.payload_crc = crc32c::crc32c(payload);
+        let mut header = [0; HEADER];
+        header[..4].copy_from_slice(&MAGIC);
+        header[4..6].copy_from_slice(&VERSION.to_le_bytes());
+        header[6] = CODEC;
+        header[7] = u8::from(self.is_last) * LAST;
+        header[8..16].copy_from_slice(&self.lsn.to_le_bytes());
+        header[16..24].copy_from_slice(&self.time_ns.to_le_bytes());
+        header[24..32].copy_from_slice(&self.durable_lsn.to_le_bytes());
+        header[32..40].copy_from_slice(&self.log_id.to_le_bytes());
+        header[40..44].copy_from_slice(&self.part.to_le_bytes());
+        header[44..48].copy_from_slice(&self.length.to_le_bytes());
+        header[48..52].copy_from_slice(&self.payload_crc.to_le_bytes());
+        header[52..56].copy_from_slice(&self.previous.to_le_bytes());
+        let crc = crc32c::crc32c(&header[..60]);
+        header[60..].copy_from_slice(&crc.to_le_bytes());
+        out.extend_from_slice(&header);
+        out.extend_from_slice(payload);
+        out.extend_from_slice(&TRAILER);
+        crc
     }
 
-    /// Read a header that starts `bytes`, with its CRC; `None` if it is not one.
-    pub fn decode(bytes: &[u8]) -> Option<(Self, u32)> {
-        let header = bytes.get(..HEADER)?;
-        let crc = u32::from_le_bytes(array(header, 44)?);
-        let known = header[..4] == MAGIC
-            && u16::from_le_bytes(array(header, 4)?) == VERSION
-            && header[6] == CODEC_ARROW
-            && header[7] == LAST;
-        if !known || crc32c::crc32c(&header[..44]) != crc {
-            return None;
+    /// A frame to be written, its length and checksum still open.
+    pub(super) fn new(lsn: u64, time_ns: i64, durable_lsn: u64, log_id: u64) -> Self {
+        Self {
+            lsn,
+            time_ns,
+            durable_lsn,
+            log_id,
+            part: 0,
+            is_last: false,
+            previous: 0,
+            length: 0,
+            payload_crc: 0,
+        }
+    }
+
+    /// Read the header that `bytes` begin with, and its CRC; `None` where there is none that is whole.
+    ///
+    /// # Errors
+    /// [`Error::LogCorrupt`] (without place) for a header of another format version.
+    pub(super) fn read(bytes: &[u8]) -> Result<Option<(Self, u32)>> {
+        let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
+        let crc = u32::from_le_bytes(field(header, 60));
+        if header[..4] != MAGIC || crc32c::crc32c(&header[..60]) != crc {
+            return Ok(None);
+        }
+        let (version, codec) = (u16::from_le_bytes(field(header, 4)), header[6]);
+        if version != VERSION || codec != CODEC {
+            return Err(Error::State(format!(
+                "a frame of format version {version}, codec {codec}; upgrade backtestr to read it"
+            )));
         }
         let frame = Self {
-            lsn: u64::from_le_bytes(array(header, 8)?),
-            time_ns: i64::from_le_bytes(array(header, 16)?),
-            length: u64::from_le_bytes(array(header, 24)?),
-            previous: u32::from_le_bytes(array(header, 32)?),
-            payload_crc: u32::from_le_bytes(array(header, 36)?),
+            lsn: u64::from_le_bytes(field(header, 8)),
+            time_ns: i64::from_le_bytes(field(header, 16)),
+            durable_lsn: u64::from_le_bytes(field(header, 24)),
+            log_id: u64::from_le_bytes(field(header, 32)),
+            part: u32::from_le_bytes(field(header, 40)),
+            is_last: header[7] & LAST != 0,
+            previous: u32::from_le_bytes(field(header, 52)),
+            length: u32::from_le_bytes(field(header, 44)),
+            payload_crc: u32::from_le_bytes(field(header, 48)),
         };
-        Some((frame, crc))
+        Ok(Some((frame, crc)))
     }
+
+    /// Bytes of the whole frame.
+    pub(super) fn size(&self) -> usize {
+        framed(self.length as usize)
+    }
+
+    /// The payload of the frame that `bytes` begin with, if all of it is there as it was written.
+    pub(super) fn payload<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (payload, trailer) = bytes.get(HEADER..self.size())?.split_at(self.length as usize);
+        (trailer == TRAILER && crc32c::crc32c(payload) == self.payload_crc).then_some(payload)
+    }
+}
+
+/// Bytes of a frame with that much payload.
+pub(super) fn framed(payload: usize) -> usize {
+    HEADER + payload + TRAILER.len()
+}
+
+fn field<const N: usize>(header: &[u8; HEADER], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&header[at..at + N]);
+    bytes
 }

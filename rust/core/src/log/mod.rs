@@ -1,25 +1,24 @@
-//! The log: records in commit order, each durable before it is acknowledged.
+//! The log: records in commit order, each durable before it is acknowledged. FORMAT.md describes its bytes.
 //!
-//! The only module that touches files. Times come from the caller; the log only keeps them from going back.
+//! The only module that touches files. Times and ids come from the caller; the log only keeps times from going back.
 
 mod frame;
+mod reader;
+mod scan;
 mod segment;
+mod writer;
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 
-pub use frame::Frame;
-pub use segment::{Record, Tail};
+pub use reader::Reader;
+pub use scan::Record;
+pub use writer::Writer;
 
 use crate::error::{Error, Result};
 
 fn io(doing: String) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { doing, source }
-}
-
-fn segment_path(folder: &Path) -> PathBuf {
-    folder.join(format!("{:020}.log", 1))
 }
 
 /// CRC32C, the checksum of frames and of data files' footers.
@@ -45,92 +44,21 @@ pub fn sync_file(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(io(format!("syncing {}", path.display())))
 }
 
-/// All whole records after an LSN, oldest first, and what follows them.
+/// Remove the segments whose records all have an LSN up to this one; the last segment stays.
 ///
 /// # Errors
-/// [`Error::LogCorrupt`] for anything that is neither a record nor a torn tail at the real end; [`Error::Io`].
-pub fn read(folder: &Path, after: u64) -> Result<(Vec<Record>, Tail)> {
-    let path = segment_path(folder);
-    let bytes = std::fs::read(&path).map_err(io(format!("reading log {}", path.display())))?;
-    segment::scan(&path, &bytes, after)
+/// [`Error::Io`].
+pub fn remove_segments(folder: &Path, up_to: u64) -> Result<Vec<u64>> {
+    let segments = segment::list(folder)?;
+    let mut removed = Vec::new();
+    for pair in segments.windows(2).filter(|pair| pair[1] <= up_to.saturating_add(1)) {
+        let path = segment::path(folder, pair[0]);
+        std::fs::remove_file(&path).map_err(io(format!("removing {}", path.display())))?;
+        removed.push(pair[0]);
+    }
+    sync_folder(folder)?;
+    Ok(removed)
 }
 
-/// The one appender.
-#[derive(Debug)]
-pub struct Writer {
-    path: PathBuf,
-    file: File,
-    tail: Tail,
-    poisoned: bool,
-}
-
-impl Writer {
-    /// Start an empty log in a folder.
-    ///
-    /// # Errors
-    /// [`Error::Io`], also if the log exists.
-    pub fn create(folder: &Path) -> Result<Self> {
-        let path = segment_path(folder);
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(io(format!("creating log {}", path.display())))?;
-        file.sync_all().map_err(io(format!("syncing log {}", path.display())))?;
-        sync_folder(folder)?;
-        Ok(Self { path, file, tail: Tail::default(), poisoned: false })
-    }
-
-    /// Go on after the last whole record; a torn tail is cut off durably first.
-    ///
-    /// # Errors
-    /// [`Error::LogCorrupt`], [`Error::Io`].
-    pub fn open(folder: &Path) -> Result<Self> {
-        let path = segment_path(folder);
-        let (_, tail) = read(folder, u64::MAX)?;
-        let file = OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .map_err(io(format!("opening log {}", path.display())))?;
-        file.set_len(tail.offset)
-            .and_then(|()| file.sync_all())
-            .map_err(io(format!("cutting the torn tail of log {}", path.display())))?;
-        Ok(Self { path, file, tail, poisoned: false })
-    }
-
-    /// LSN of the last record, 0 in an empty log.
-    pub fn last_lsn(&self) -> u64 {
-        self.tail.lsn
-    }
-
-    /// Append one record and return when it is durable: its LSN and its commit time, which never goes back.
-    ///
-    /// # Errors
-    /// [`Error::Io`]; every later append then fails too, until the log is opened again.
-    pub fn append(&mut self, payload: &[u8], time_ns: i64) -> Result<(u64, i64)> {
-        if self.poisoned {
-            let source = std::io::Error::other("an earlier write failed; open the store again");
-            return Err(Error::Io { doing: format!("appending to log {}", self.path.display()), source });
-        }
-        let frame = Frame {
-            lsn: self.tail.lsn + 1,
-            time_ns: time_ns.max(self.tail.time_ns),
-            length: payload.len() as u64,
-            previous: self.tail.crc,
-            payload_crc: crc32c::crc32c(payload),
-        };
-        let (header, crc) = frame.encode();
-        self.poisoned = true;
-        let mut bytes = Vec::with_capacity(header.len() + payload.len());
-        bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(payload);
-        self.file
-            .write_all(&bytes)
-            .and_then(|()| self.file.sync_data())
-            .map_err(io(format!("appending to log {}", self.path.display())))?;
-        self.poisoned = false;
-        let offset = self.tail.offset + bytes.len() as u64;
-        self.tail = Tail { offset, lsn: frame.lsn, time_ns: frame.time_ns, crc };
-        Ok((frame.lsn, frame.time_ns))
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,127 +1,142 @@
-//! Reading a segment, and the torn-tail rule.
+//! Segments on disk: their names, their order, and the mark of a log that was closed.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use super::frame::{Frame, HEADER};
+use super::{io, sync_folder};
 use crate::error::{Error, Result};
 
-/// A durable record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Position in the log, from 1.
-    pub lsn: u64,
-    /// Commit time, ns since 1970-01-01 UTC.
-    pub time_ns: i64,
-    /// What was committed.
-    pub payload: Vec<u8>,
+/// Bytes that a segment begins with; its space doubles up to [`MAX_BYTES`].
+pub(super) const FIRST_BYTES: usize = 1 << 20;
+/// Bytes after which the next segment begins; a single record may be longer.
+pub(super) const MAX_BYTES: usize = 64 << 20;
+
+const MARK: &str = "CLOSED";
+const MARK_BYTES: usize = 32;
+const MARK_MAGIC: [u8; 8] = *b"BTLC\x01\0\0\0";
+
+/// The file of the segment whose first record has an LSN.
+pub(super) fn path(folder: &Path, first_lsn: u64) -> PathBuf {
+    folder.join(format!("{first_lsn:020}.log"))
 }
 
-/// Where the next record goes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tail {
-    /// Bytes up to here are whole records.
-    pub offset: u64,
-    /// LSN of the last record.
-    pub lsn: u64,
-    /// Commit time of the last record.
-    pub time_ns: i64,
-    /// Header CRC of the last record's frame.
-    pub crc: u32,
-}
-
-/// Whole records after an LSN. What follows the last whole record is a torn tail only if no frame follows it.
-pub(super) fn scan(path: &Path, bytes: &[u8], after: u64) -> Result<(Vec<Record>, Tail)> {
-    let mut records = Vec::new();
-    let mut tail = Tail { time_ns: i64::MIN, ..Tail::default() };
-    while let Some((frame, crc, payload)) = whole_frame(&bytes[tail.offset as usize..]) {
-        let corrupt = |what: &str| Error::LogCorrupt {
-            path: path.display().to_string(),
-            what: what.into(),
-            offset: tail.offset,
-            last_good_lsn: tail.lsn,
-        };
-        if frame.lsn != tail.lsn + 1 || frame.previous != tail.crc {
-            return Err(corrupt("a frame that does not follow the one before"));
-        }
-        if frame.time_ns < tail.time_ns {
-            return Err(corrupt("a commit time that goes back"));
-        }
-        if crc32c::crc32c(payload) != frame.payload_crc {
-            if has_frame(&bytes[tail.offset as usize + HEADER..]) {
-                return Err(corrupt("a payload that does not match its checksum"));
-            }
-            break;
-        }
-        if frame.lsn > after {
-            records.push(Record { lsn: frame.lsn, time_ns: frame.time_ns, payload: payload.to_vec() });
-        }
-        let offset = tail.offset + (HEADER + payload.len()) as u64;
-        tail = Tail { offset, lsn: frame.lsn, time_ns: frame.time_ns, crc };
+/// First LSNs of the segments in a folder, ascending.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(super) fn list(folder: &Path) -> Result<Vec<u64>> {
+    let doing = || format!("listing log {}", folder.display());
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io(doing()))? {
+        let name = entry.map_err(io(doing()))?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        found
+            .extend(digits.filter(|digits| digits.len() == 20).and_then(|digits| digits.parse::<u64>().ok()));
     }
-    if has_frame(&bytes[(tail.offset as usize + 1).min(bytes.len())..]) {
-        return Err(Error::LogCorrupt {
-            path: path.display().to_string(),
-            what: "a damaged frame with whole frames after it".into(),
-            offset: tail.offset,
-            last_good_lsn: tail.lsn,
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Make an empty segment, durable in its folder.
+///
+/// # Errors
+/// [`Error::Io`], also if it exists.
+pub(super) fn create(folder: &Path, first_lsn: u64) -> Result<File> {
+    let path = path(folder, first_lsn);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+    let file = file.map_err(io(format!("creating {}", path.display())))?;
+    file.sync_all().map_err(io(format!("syncing {}", path.display())))?;
+    sync_folder(folder)?;
+    Ok(file)
+}
+
+/// Reserve space for a segment's next bytes, so that a full disk is met before anything is written.
+///
+/// # Errors
+/// The system's.
+pub(super) fn reserve(file: &File, from: usize, to: usize) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(file, FallocateFlags::empty(), from as u64, (to - from) as u64) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            done => return done.map_err(std::io::Error::from),
+        }
+    }
+    let _ = from;
+    file.set_len(to as u64)
+}
+
+/// Where a log ended when it was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Its last segment.
+    pub(super) first_lsn: u64,
+    /// Its last record.
+    pub(super) lsn: u64,
+}
+
+impl Mark {
+    /// Write the mark; durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn write(self, folder: &Path) -> Result<()> {
+        let mut bytes = MARK_MAGIC.to_vec();
+        bytes.extend_from_slice(&self.first_lsn.to_le_bytes());
+        bytes.extend_from_slice(&self.lsn.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        let (draft, path) = (folder.join("CLOSED.new"), folder.join(MARK));
+        let written = File::create(&draft).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&draft, &path)
         });
-    }
-    Ok((records, tail))
-}
-
-fn whole_frame(bytes: &[u8]) -> Option<(Frame, u32, &[u8])> {
-    let (frame, crc) = Frame::decode(bytes)?;
-    let end = HEADER.checked_add(usize::try_from(frame.length).ok()?)?;
-    Some((frame, crc, bytes.get(HEADER..end)?))
-}
-
-fn has_frame(bytes: &[u8]) -> bool {
-    memchr::memmem::find_iter(bytes, b"BTLF").any(|at| whole_frame(&bytes[at..]).is_some())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn log(payloads: &[&[u8]]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut previous = 0;
-        for (i, payload) in payloads.iter().enumerate() {
-            let frame = Frame {
-                lsn: i as u64 + 1,
-                time_ns: i as i64,
-                length: payload.len() as u64,
-                previous,
-                payload_crc: crc32c::crc32c(payload),
-            };
-            let (header, crc) = frame.encode();
-            previous = crc;
-            bytes.extend_from_slice(&header);
-            bytes.extend_from_slice(payload);
-        }
-        bytes
+        written.map_err(io(format!("writing {}", path.display())))?;
+        sync_folder(folder)
     }
 
-    #[test]
-    fn every_truncation_keeps_the_whole_records() {
-        let bytes = log(&[b"one", b"", b"three"]);
-        let ends = [HEADER + 3, 2 * HEADER + 3, 3 * HEADER + 8];
-        for cut in 0..=bytes.len() {
-            let (records, tail) = scan(Path::new("x"), &bytes[..cut], 0).unwrap();
-            assert_eq!(records.len(), ends.iter().filter(|end| **end <= cut).count(), "cut at {cut}");
-            assert_eq!(tail.lsn, records.len() as u64);
-        }
+    /// The mark of a log that was closed and not written to since.
+    ///
+    /// # Errors
+    /// [`Error::LogCorrupt`] for a damaged mark, [`Error::Io`].
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(MARK);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(io(format!("reading {}", path.display())))?,
+        };
+        let whole = <[u8; MARK_BYTES]>::try_from(bytes.as_slice()).ok().filter(|bytes| {
+            bytes[..8] == MARK_MAGIC && crc32c::crc32c(&bytes[..28]).to_le_bytes() == bytes[28..]
+        });
+        let bytes = whole.ok_or_else(|| Error::LogCorrupt {
+            path: path.display().to_string(),
+            what: "a damaged mark of the log's end; remove it if the log is known to be whole".into(),
+            offset: 0,
+            last_good_lsn: 0,
+        })?;
+        let long = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(word)
+        };
+        Ok(Some(Self { first_lsn: long(8), lsn: long(16) }))
     }
 
-    #[test]
-    fn every_flip_before_the_last_frame_is_an_error() {
-        let bytes = log(&[b"one", b"two", b"three"]);
-        for at in 0..2 * (HEADER + 3) {
-            for bit in 0..8 {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= 1 << bit;
-                assert!(scan(Path::new("x"), &damaged, 0).is_err(), "bit {bit} of byte {at}");
-            }
+    /// Take the mark away before the log goes on; durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn remove(folder: &Path) -> Result<()> {
+        let path = folder.join(MARK);
+        match std::fs::remove_file(&path) {
+            Ok(()) => sync_folder(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(Error::Io { doing: format!("removing {}", path.display()), source }),
         }
     }
 }

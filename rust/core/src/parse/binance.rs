@@ -43,6 +43,9 @@ struct Message<'a> {
 /// # Errors
 /// `Structure` for a line that is not a time and a JSON object.
 pub fn parse_binance(chunk: &[u8], clock: BinanceClock, last: bool, first_line: u64) -> Result<Parsed> {
+    if u32::try_from(chunk.len()).is_err() {
+        return Err(Error::Argument("a chunk of lines is at most 4 GiB".into()));
+    }
     let end = if last { chunk.len() } else { memrchr(b'\n', chunk).map_or(0, |at| at + 1) };
     let bytes = &chunk[..end];
     let rows = end / 128;
@@ -94,7 +97,8 @@ fn push<'a>(
     columns: &mut Columns<'a>,
 ) -> bool {
     let trade = message.kind == b"trade";
-    let quote = message.has_bid && message.has_ask && matches!(message.kind, b"" | b"bookTicker");
+    let nested = [message.bid, message.ask].iter().any(|text| matches!(text.first(), Some(b'[' | b'{')));
+    let quote = message.has_bid && message.has_ask && !nested && matches!(message.kind, b"" | b"bookTicker");
     if !trade && !quote {
         return false;
     }

@@ -136,8 +136,8 @@ pub(super) struct Columns<'a> {
     pub(super) exchange: Option<Texts<'a>>,
     pub(super) conditions: Option<Texts<'a>>,
     pub(super) offsets: Vec<u32>,
+    /// Of the rows up to the last that has one; empty where none has.
     pub(super) faults: Vec<u32>,
-    pub(super) any_fault: u32,
 }
 
 impl Columns<'_> {
@@ -152,19 +152,20 @@ impl Columns<'_> {
             exchange: None,
             conditions: None,
             offsets: Vec::with_capacity(rows),
-            faults: Vec::with_capacity(rows),
-            any_fault: 0,
+            faults: Vec::new(),
         }
     }
 
     #[inline(always)]
     pub(super) fn end_row(&mut self, offset: u32, faults: u32) {
+        if faults != 0 {
+            self.faults.resize(self.offsets.len(), 0);
+            self.faults.push(faults);
+        }
         self.offsets.push(offset);
-        self.faults.push(faults);
-        self.any_fault |= faults;
     }
 
-    pub(super) fn finish(self) -> Result<RecordBatch> {
+    pub(super) fn finish(mut self) -> Result<RecordBatch> {
         let rows = self.timestamp.len();
         let mut out: Vec<(Field, ArrayRef)> = Vec::new();
         let mut add = |name: &str, kind: DataType, array: ArrayRef| {
@@ -200,7 +201,8 @@ impl Columns<'_> {
         if let Some(column) = self.conditions {
             add("conditions", schema::text(), column.finish()?);
         }
-        if self.any_fault != 0 {
+        if !self.faults.is_empty() {
+            self.faults.resize(rows, 0);
             add("faults", DataType::UInt32, Arc::new(UInt32Array::from(self.faults)));
         }
         add("offset", DataType::UInt32, Arc::new(UInt32Array::from(self.offsets)));

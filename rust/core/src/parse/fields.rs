@@ -27,6 +27,7 @@ pub(super) struct NumberField {
     column: usize,
     power: i32,
     float: bool,
+    comma: bool,
     zero_is_absent: bool,
     empty_is_absent: bool,
 }
@@ -39,6 +40,7 @@ impl Target {
                 column,
                 power: field.power,
                 float: field.float,
+                comma: field.comma,
                 zero_is_absent: field.zero_is_absent,
                 empty_is_absent: field.empty_is_absent,
             }));
@@ -184,6 +186,7 @@ impl Reader {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cell<'a> {
     pub(super) text: &'a [u8],
+    pub(super) quoted: bool,
     /// A quote within is written twice.
     pub(super) doubled: Option<u8>,
 }
@@ -192,7 +195,8 @@ pub(super) struct Cell<'a> {
 fn push_text<'a>(column: &mut Option<Texts<'a>>, cell: Cell<'a>) -> bool {
     let Some(column) = column else { return true };
     match cell.doubled {
-        None => column.push(cell.text),
+        // Padding around a text is no part of it; within quotes it is.
+        None => column.push(if cell.quoted { cell.text } else { cell.text.trim_ascii() }),
         Some(quote) => {
             let mut text = Vec::with_capacity(cell.text.len());
             let mut skip = false;
@@ -214,7 +218,12 @@ fn push_number(field: &NumberField, text: &[u8], columns: &mut Columns<'_>) -> u
         column.push_absent();
         return 0;
     }
-    match number::parse(text, field.power, field.float) {
+    let read = if field.comma {
+        number::parse_comma(text, field.power, field.float)
+    } else {
+        number::parse(text, field.power, field.float)
+    };
+    match read {
         Ok((0, _)) if field.zero_is_absent => {
             column.push_absent();
             0

@@ -26,6 +26,15 @@ fn trimmed(text: &[u8], power: i32, float: bool) -> Result<(i64, u32), u32> {
     if faults & !fault::ROUNDED == 0 { Ok((value, faults)) } else { Err(faults) }
 }
 
+/// A number whose decimal point is a comma; a point in it is none.
+pub(super) fn parse_comma(text: &[u8], power: i32, float: bool) -> Result<(i64, u32), u32> {
+    if text.contains(&b'.') {
+        return Err(fault::NOT_A_NUMBER);
+    }
+    let pointed: Vec<u8> = text.iter().map(|&byte| if byte == b',' { b'.' } else { byte }).collect();
+    parse(&pointed, power, float)
+}
+
 /// A whole number of any sign.
 pub(super) fn integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()

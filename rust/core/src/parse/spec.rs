@@ -42,6 +42,9 @@ pub struct FieldSpec {
     /// Of numbers: the text is a printed binary float; digits beyond the eighth are rounded and flagged.
     #[serde(default)]
     pub float: bool,
+    /// Of numbers: the decimal point is a comma.
+    #[serde(default)]
+    pub comma: bool,
     /// Of numbers: zero means that there is no value.
     #[serde(default)]
     pub zero_is_absent: bool,

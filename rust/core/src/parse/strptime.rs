@@ -21,6 +21,8 @@ enum Item {
     Minute,
     Second,
     Fraction(Option<usize>),
+    /// A point and digits, or nothing.
+    PointFraction,
     Offset,
 }
 
@@ -35,7 +37,7 @@ impl Pattern {
     pub(super) fn compile(pattern: &str) -> Result<Self> {
         let refuse = |what: &str| {
             Error::Argument(format!(
-                "time format {pattern:?}: {what}; known are %Y %y %m %b %d %H %I %p %M %S %f %1f to %9f %z %%"
+                "time format {pattern:?}: {what}; known are %Y %y %m %b %d %H %I %p %M %S %f %.f %1f to %9f %z %%"
             ))
         };
         let mut items = Vec::new();
@@ -60,6 +62,7 @@ impl Pattern {
                 Some(width @ b'1'..=b'9') if bytes.next() == Some(b'f') => {
                     Item::Fraction(Some(usize::from(width - b'0')))
                 }
+                Some(b'.') if bytes.next() == Some(b'f') => Item::PointFraction,
                 Some(b'z') => Item::Offset,
                 Some(b'%') => Item::Literal(b'%'),
                 _ => return Err(refuse("a % is followed by something unknown")),
@@ -88,14 +91,14 @@ impl Pattern {
                     let short = take(&mut rest, 2)?;
                     year = if short < 69 { 2000 + short } else { 1900 + short };
                 }
-                Item::Month => month = take(&mut rest, 2)?,
+                Item::Month => month = take_pair(&mut rest)?,
                 Item::MonthName => {
                     let name = rest.first_chunk::<3>()?.to_ascii_lowercase();
                     month = MONTHS.iter().position(|known| known[..] == name[..])? as i64 + 1;
                     rest = &rest[3..];
                 }
-                Item::Day => day = take(&mut rest, 2)?,
-                Item::Hour | Item::Hour12 => hour = take(&mut rest, 2)?,
+                Item::Day => day = take_pair(&mut rest)?,
+                Item::Hour | Item::Hour12 => hour = take_pair(&mut rest)?,
                 Item::Half => {
                     afternoon = match rest.first_chunk::<2>()?.to_ascii_uppercase()[..] {
                         [b'A', b'M'] => Some(false),
@@ -115,6 +118,13 @@ impl Pattern {
                     ns = value;
                     rest = &rest[used..];
                 }
+                Item::PointFraction => {
+                    if let [b'.', digits @ ..] = rest {
+                        let (value, used) = fraction(digits)?;
+                        ns = value;
+                        rest = &digits[used..];
+                    }
+                }
                 Item::Offset => {
                     offset_s = Some(fixed_offset(rest)?);
                     rest = &[];
@@ -133,6 +143,12 @@ impl Pattern {
         let days = if self.has_date { Some(days_from_civil(year, month, day)?) } else { None };
         Some(Civil { days, ns_of_day: (hour * 3600 + minute * 60 + second) * NS_PER_SECOND + ns, offset_s })
     }
+}
+
+/// Two digits, or one that something other than a digit follows, as in `1/2/2024 9:30`.
+fn take_pair(rest: &mut &[u8]) -> Option<i64> {
+    let width = if rest.get(1).is_some_and(|byte| !byte.is_ascii_digit()) { 1 } else { 2 };
+    take(rest, width)
 }
 
 fn take(rest: &mut &[u8], width: usize) -> Option<i64> {
@@ -156,6 +172,10 @@ mod tests {
         ] {
             assert_eq!(Pattern::compile(pattern).unwrap().read(text.as_bytes()), expected, "{pattern}");
         }
+        let dotted = Pattern::compile("%d/%m/%Y %H:%M:%S%.f").unwrap();
+        assert_eq!(dotted.read(b"1/1/2020 17:00:00.065"), expected);
+        assert_eq!(dotted.read(b"01/01/2020 17:00:00").unwrap().ns_of_day, 61_200_000_000_000);
+        assert_eq!(Pattern::compile("%H%M%S").unwrap().read(b"12345"), None);
         assert_eq!(Pattern::compile("%Y%m%d").unwrap().read(b"20200231"), None);
         assert!(Pattern::compile("%Y-%q").is_err());
         assert!(Pattern::compile("%m-%d").is_err());

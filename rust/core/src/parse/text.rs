@@ -144,11 +144,14 @@ impl<'a> Text<'a> {
                 }
             }
             if let Some(cell) = cells.get_mut(count) {
-                *cell = Cell { text: &bytes[cell_start..cell_end], doubled };
+                *cell = Cell { text: &bytes[cell_start..cell_end], quoted, doubled };
             }
             count += 1;
             if row_ends {
                 if count != cells.len() {
+                    if count == 1 && !quoted && bytes[start..cell_end].iter().all(|&byte| byte == b' ') {
+                        return Ok(Some((after + 1, 0)));
+                    }
                     return Err(self.wrong_count(start, count, cells.len()));
                 }
                 return Ok(Some(((after + 1).min(bytes.len()), count)));
@@ -159,6 +162,15 @@ impl<'a> Text<'a> {
 
     #[cold]
     fn wrong_count(&self, start: usize, count: usize, expected: usize) -> Error {
+        let line =
+            &self.bytes[start..memchr(b'\n', &self.bytes[start..]).map_or(self.bytes.len(), |at| start + at)];
+        if line.iter().rev().skip(1).any(|&byte| byte == b'\r') {
+            return self.error(
+                start,
+                0,
+                "lines are ended by carriage returns alone; convert them to line feeds",
+            );
+        }
         let message = format!("{count} fields where {expected} are expected; check separator= and columns=");
         self.error(start, count.min(expected + 1), message)
     }

@@ -210,6 +210,12 @@ fn time_of_day(text: &[u8]) -> Option<(i64, usize)> {
 /// Leading digits as a fraction of a second in ns; digits beyond the ninth must be zero.
 #[inline]
 pub(super) fn fraction(text: &[u8]) -> Option<(i64, usize)> {
+    if let Some((six, rest)) = text.split_first_chunk::<6>()
+        && !rest.first().is_some_and(u8::is_ascii_digit)
+        && let Some(value) = six_digits(*six)
+    {
+        return Some((value * 1_000, 6));
+    }
     let mut value = 0_i64;
     let mut used = 0;
     for &byte in text {
@@ -230,6 +236,22 @@ pub(super) fn fraction(text: &[u8]) -> Option<(i64, usize)> {
         1..=8 => Some((value * UP[used], used)),
         _ => Some((value, used)),
     }
+}
+
+/// Six digits at once: neighbours are joined to pairs, and those weighed by one multiplication.
+#[inline]
+fn six_digits([a, b, c, d, e, f]: [u8; 6]) -> Option<i64> {
+    let text = u64::from_le_bytes([b'0', b'0', a, b, c, d, e, f]);
+    let digits = text.wrapping_sub(0x3030_3030_3030_3030);
+    let beyond_nine = digits.wrapping_add(0x7676_7676_7676_7676);
+    if (text | digits | beyond_nine) & 0x8080_8080_8080_8080 != 0 {
+        return None;
+    }
+    let pairs = digits * 10 + (digits >> 8);
+    let weigh = |pairs: u64, weights: u64| (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(weights);
+    let high = weigh(pairs, 100 + (1_000_000 << 32));
+    let low = weigh(pairs >> 16, 1 + (10_000 << 32));
+    Some((high.wrapping_add(low) >> 32) as i64)
 }
 
 /// All bytes as one number.
@@ -314,7 +336,22 @@ fn scaled_decimal(text: &[u8], power: usize) -> Option<std::result::Result<i64, 
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, Format, fault};
+    use super::{Clock, Format, fault, six_digits};
+
+    #[test]
+    fn six_digits_at_once() {
+        for value in (0..1_000_000_i64).step_by(7).chain([999_999]) {
+            let text: [u8; 6] = format!("{value:06}").into_bytes().try_into().unwrap();
+            assert_eq!(six_digits(text), Some(value));
+        }
+        for at in 0..6 {
+            for byte in (0..=255_u8).filter(|byte| !byte.is_ascii_digit()) {
+                let mut text = *b"123456";
+                text[at] = byte;
+                assert_eq!(six_digits(text), None, "{byte} at {at}");
+            }
+        }
+    }
 
     fn read(text: &str, format: &str) -> Result<i64, u32> {
         let mut clock = Clock::new(None, Some("2013-10-08")).unwrap();

@@ -83,7 +83,7 @@ impl Zone {
 
 /// `Z`, `±hh`, `±hhmm` or `±hh:mm`, in seconds.
 pub(super) fn fixed_offset(text: &[u8]) -> Option<i32> {
-    if matches!(text, b"Z" | b"z") {
+    if matches!(text, b"Z" | b"z" | b"UTC" | b"GMT") {
         return Some(0);
     }
     let (&sign, digits) = text.split_first()?;

@@ -6,6 +6,7 @@ mod ticks;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow_array::builder::StringDictionaryBuilder;
 use arrow_array::types::{Decimal128Type, Int32Type};
 use arrow_array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, PrimitiveArray,
@@ -16,12 +17,12 @@ use arrow_schema::{DataType, Field, Schema};
 use arrow_select::filter::filter_record_batch;
 
 pub use rules::{Rules, bit};
-use ticks::{Shape, Ticks};
+use ticks::{Key, Shape, Ticks};
 
 use crate::columns::coerce;
 use crate::error::{Error, Result};
 use crate::reasons::{OUT_OF_ORDER, PRICE_JUMP, SYMBOL_MISSING};
-use crate::schema::{self, COMPOSITE, END_TIMESTAMP_NS, TRADE};
+use crate::schema::{self, COMPOSITE, TRADE};
 use crate::symbols::{Run, SymbolTable, append_runs, text_at};
 
 /// What became of one batch.
@@ -39,7 +40,7 @@ pub struct Validated {
 #[derive(Debug, Clone, Copy)]
 struct Last {
     rules: usize,
-    key: (i64, i64),
+    key: Key,
     price: Option<i128>,
 }
 
@@ -67,19 +68,19 @@ impl Validator {
         Self { rules: all, by_symbol, symbols: SymbolTable::default(), names, last: Vec::new(), row: 0 }
     }
 
-    /// Validate a batch.
+    /// Validate a batch; `clock_ns` is the present for rules that state none.
     ///
     /// # Errors
     /// [`Error::Schema`] for a missing column or an unusable type.
-    pub fn validate(&mut self, batch: &RecordBatch) -> Result<Validated> {
+    pub fn validate(&mut self, batch: &RecordBatch, clock_ns: i64) -> Result<Validated> {
         let coerced = coerce(batch)?;
         let mut masks = coerced.faults;
         let runs = self.runs(&coerced.batch, &mut masks)?;
         let ticks = Ticks::new(&coerced.batch)?;
         let shape = ticks.shape();
-        self.check_rows(&ticks, shape, &runs, &mut masks);
+        let mids = self.check_rows(&ticks, shape, &runs, clock_ns, &mut masks);
         self.check_neighbours(&ticks, &runs, &mut masks);
-        let stored = store(&ticks, shape, &coerced.batch, self.codes(&runs)?)?;
+        let stored = store(&ticks, shape, mids, &coerced.batch, self.codes(&runs)?)?;
         self.split(stored, &runs, masks)
     }
 
@@ -98,7 +99,7 @@ impl Validator {
         append_runs(&column, 0, &mut self.symbols, &mut runs)?;
         for name in &self.symbols.names()[self.last.len()..] {
             let rules = self.by_symbol.get(&**name).copied().unwrap_or(0);
-            self.last.push(Last { rules, key: (i64::MIN, i64::MIN), price: None });
+            self.last.push(Last { rules, key: Key { time: i64::MIN, sequence: None }, price: None });
         }
         let mut start = 0;
         for run in &runs {
@@ -117,6 +118,16 @@ impl Validator {
             self.names = Arc::new(StringArray::from_iter_values(self.symbols.names()));
         }
         let rows = runs.iter().map(|run| run.len as usize).sum();
+        // The builder need not check its codes afterwards, but looks each run's name up.
+        if runs.len() < rows / 64 {
+            let error = |error: arrow_schema::ArrowError| Error::Schema(error.to_string());
+            let mut builder = StringDictionaryBuilder::<Int32Type>::new_with_dictionary(rows, &self.names)
+                .map_err(error)?;
+            for run in runs {
+                builder.append_n(self.names.value(run.code as usize), run.len as usize).map_err(error)?;
+            }
+            return Ok(Arc::new(builder.finish()));
+        }
         let mut codes = Vec::with_capacity(rows);
         for run in runs {
             codes.extend(std::iter::repeat_n(run.code as i32, run.len as usize));
@@ -126,14 +137,21 @@ impl Validator {
         Ok(Arc::new(symbols.map_err(|error| Error::Schema(error.to_string()))?))
     }
 
-    fn check_rows(&self, ticks: &Ticks<'_>, shape: Shape, runs: &[Run], masks: &mut Option<Vec<u32>>) {
+    fn check_rows(
+        &self,
+        ticks: &Ticks<'_>,
+        shape: Shape,
+        runs: &[Run],
+        clock_ns: i64,
+        masks: &mut Option<Vec<u32>>,
+    ) -> Vec<i128> {
         // The strictest bound finds the blocks; the row's own bound judges it.
-        let latest =
-            |rules: &Rules| rules.latest_ns.unwrap_or(END_TIMESTAMP_NS - 1).min(END_TIMESTAMP_NS - 1);
-        let strictest = self.rules.iter().map(latest).min().unwrap_or(END_TIMESTAMP_NS - 1);
-        let suspects = ticks.suspects(shape, strictest);
+        let latest = |rules: &Rules| rules.latest(clock_ns);
+        let strictest = self.rules.iter().map(latest).min().unwrap_or(clock_ns);
+        let mut mids = Vec::new();
+        let suspects = ticks.suspects(shape, strictest, &mut mids);
         if suspects.is_empty() {
-            return;
+            return mids;
         }
         let masks = masks.get_or_insert_with(|| vec![0; ticks.len()]);
         let mut runs = runs.iter();
@@ -146,51 +164,52 @@ impl Validator {
             }
             masks[row] |= ticks.reasons(row, masks[row], bound);
         }
+        mids
     }
 
-    /// Order and jumps, against the symbol's row before.
+    /// Order and jumps, against the symbol's last row that was kept.
     fn check_neighbours(&mut self, ticks: &Ticks<'_>, runs: &[Run], masks: &mut Option<Vec<u32>>) {
         let times = ticks.times.values();
         let sequences =
             ticks.sequences.filter(|sequences| sequences.null_count() == 0).map(Int64Array::values);
-        let jumps = self.rules.iter().any(|rules| rules.max_jump.is_some());
+        let is_numbered = ticks.sequences.is_none() || sequences.is_some();
         let mut start = 0;
         for run in runs {
             let rows = start..start + run.len as usize;
-            let last = &mut self.last[run.code as usize];
-            let first = (times[start], sequences.map_or(0, |sequences| sequences[start]));
-            let rises = last.key <= first && times[rows.clone()].is_sorted();
-            if !rises || sequences.is_some_and(|s| !s[rows.clone()].is_sorted()) {
-                let mut key = last.key;
-                for row in rows.clone().filter(|row| ticks.times.is_valid(*row)) {
-                    let own = (times[row], sequences.map_or(0, |sequences| sequences[row]));
-                    if own < key {
-                        masks.get_or_insert_with(|| vec![0; ticks.len()])[row] |= OUT_OF_ORDER;
-                    }
-                    key = own;
-                }
-            }
-            let end = rows.end - 1;
-            if ticks.times.is_valid(end) {
-                last.key = (times[end], sequences.map_or(0, |sequences| sequences[end]));
-            }
-            if jumps {
-                let rules = self.rules[last.rules];
-                for row in rows.clone() {
-                    let known = masks.as_ref().map_or(0, |masks| masks[row]);
-                    let Some(price) = ticks.row(row).price.filter(|_| known & rules.reject == 0) else {
-                        continue;
-                    };
-                    let jumped = last.price.is_some_and(|before| rules.is_jump(before, price));
-                    if jumped {
-                        masks.get_or_insert_with(|| vec![0; ticks.len()])[row] |= PRICE_JUMP;
-                    }
-                    if !jumped || rules.reject & PRICE_JUMP == 0 {
-                        last.price = Some(price);
-                    }
-                }
-            }
             start = rows.end;
+            let last = &mut self.last[run.code as usize];
+            let rules = self.rules[last.rules];
+            let kept =
+                |masks: &Vec<u32>| masks[rows.clone()].iter().all(|mask| mask & rules.rejecting() == 0);
+            let rises = is_numbered
+                && masks.as_ref().is_none_or(kept)
+                && rules.max_jump.is_none()
+                && !ticks.key(rows.start).is_before(last.key)
+                && times[rows.clone()].is_sorted()
+                && sequences.is_none_or(|sequences| sequences[rows.clone()].is_sorted());
+            if rises {
+                last.key = ticks.key(rows.end - 1);
+                continue;
+            }
+            for row in rows {
+                let known = masks.as_ref().map_or(0, |masks| masks[row]);
+                if known & rules.rejecting() != 0 {
+                    continue;
+                }
+                let (key, price) = (ticks.key(row), ticks.row(row).price);
+                let mut found = if key.is_before(last.key) { OUT_OF_ORDER } else { 0 };
+                let jumped =
+                    last.price.zip(price).is_some_and(|(before, price)| rules.is_jump(before, price));
+                if jumped && found & rules.reject == 0 {
+                    found |= PRICE_JUMP;
+                }
+                if found != 0 {
+                    masks.get_or_insert_with(|| vec![0; ticks.len()])[row] |= found;
+                }
+                if found & rules.reject == 0 {
+                    (last.key, last.price) = (key, price);
+                }
+            }
         }
     }
 
@@ -211,7 +230,7 @@ impl Validator {
             let rules = self.rules[self.last[run.code as usize].rules];
             for mask in rows.by_ref().take(run.len as usize) {
                 *mask &= rules.counted();
-                reject.push(*mask & rules.reject != 0);
+                reject.push(*mask & rules.rejecting() != 0);
             }
         }
         for mask in masks.iter().filter(|mask| **mask != 0) {
@@ -252,18 +271,25 @@ fn with_reasons(rows: &RecordBatch, ordinals: Vec<i64>, reasons: Vec<u32>) -> Re
 }
 
 /// The columns as they are stored: what the input has, with tick_type, price and volume made where they follow.
-fn store(ticks: &Ticks<'_>, shape: Shape, batch: &RecordBatch, symbols: ArrayRef) -> Result<RecordBatch> {
+fn store(
+    ticks: &Ticks<'_>,
+    shape: Shape,
+    mids: Vec<i128>,
+    batch: &RecordBatch,
+    symbols: ArrayRef,
+) -> Result<RecordBatch> {
     let rows = ticks.len();
-    let (kinds, price, volume): (Int8Array, ArrayRef, ArrayRef) = match shape {
+    // In a batch of one shape a given type is the type.
+    let given = batch.column_by_name("tick_type").map(Arc::clone);
+    let all = |kind| given.unwrap_or_else(|| Arc::new(Int8Array::from(vec![kind; rows])));
+    let (kinds, price, volume): (ArrayRef, ArrayRef, ArrayRef) = match shape {
         Shape::Trades => {
             let price = batch.column_by_name("price").map(Arc::clone);
-            let volume = batch.column_by_name("volume").map(Arc::clone);
+            let volume = batch.column_by_name("volume").filter(|v| v.null_count() == 0).map(Arc::clone);
             let zeros = || decimals(vec![0; rows], None);
-            (vec![TRADE; rows].into(), price.unwrap_or_else(zeros), volume.unwrap_or_else(zeros))
+            (all(TRADE), price.unwrap_or_else(zeros), volume.unwrap_or_else(zeros))
         }
-        Shape::Quotes => {
-            (vec![COMPOSITE; rows].into(), decimals(ticks.mids(), None), decimals(vec![0; rows], None))
-        }
+        Shape::Quotes => (all(COMPOSITE), decimals(mids, None), decimals(vec![0; rows], None)),
         Shape::Mixed => {
             let made: Vec<_> = (0..rows).map(|row| ticks.row(row)).collect();
             let missing = made.iter().any(|row| row.price.is_none());
@@ -271,14 +297,14 @@ fn store(ticks: &Ticks<'_>, shape: Shape, batch: &RecordBatch, symbols: ArrayRef
             let price = made.iter().map(|row| row.price.unwrap_or(0)).collect();
             let volume = made.iter().map(|row| row.volume).collect();
             (
-                made.iter().map(|row| row.kind).collect::<Vec<_>>().into(),
+                Arc::new(Int8Array::from_iter_values(made.iter().map(|row| row.kind))),
                 decimals(price, nulls),
                 decimals(volume, None),
             )
         }
     };
     let made: [(&str, ArrayRef); 4] =
-        [("symbol", symbols), ("tick_type", Arc::new(kinds)), ("price", price), ("volume", volume)];
+        [("symbol", symbols), ("tick_type", kinds), ("price", price), ("volume", volume)];
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for field in schema::ticks().fields() {
         let own = made.iter().find(|(name, _)| name == field.name()).map(|(_, column)| column);

@@ -1,24 +1,32 @@
 //! Which reasons reject, which only count, and the bounds.
 
-use crate::reasons::{ALL, DEFAULT_FLAG, DEFAULT_REJECT, PRICE_JUMP};
-use crate::schema::ONE;
+use crate::reasons::{ALL, DEFAULT_FLAG, DEFAULT_REJECT, PRICE_JUMP, UNSTORABLE};
+use crate::schema::{END_TIMESTAMP_NS, ONE};
 
 /// What is done with each reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Bits that reject a row.
+    /// Bits that reject a row, besides those that always do.
     pub reject: u32,
     /// Bits that are counted only.
     pub flag: u32,
     /// Largest change against the symbol's price before, as a fraction in units of 1e-8.
     pub max_jump: Option<i64>,
-    /// Last instant that is not in the future, ns.
-    pub latest_ns: Option<i64>,
+    /// The present, ns; `None` for the caller's clock.
+    pub now_ns: Option<i64>,
+    /// How far past the present a timestamp may lie, ns.
+    pub max_future_ns: i64,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { reject: DEFAULT_REJECT, flag: DEFAULT_FLAG, max_jump: None, latest_ns: None }
+        Self {
+            reject: DEFAULT_REJECT,
+            flag: DEFAULT_FLAG,
+            max_jump: None,
+            now_ns: None,
+            max_future_ns: 60_000_000_000,
+        }
     }
 }
 
@@ -34,7 +42,17 @@ impl Rules {
 
     /// Bits that are counted.
     pub fn counted(&self) -> u32 {
-        self.reject | self.flag
+        self.rejecting() | self.flag
+    }
+
+    /// Bits that reject a row, those that always do included.
+    pub(super) fn rejecting(&self) -> u32 {
+        self.reject | UNSTORABLE
+    }
+
+    /// Last instant that is not in the future.
+    pub(super) fn latest(&self, clock_ns: i64) -> i64 {
+        self.now_ns.unwrap_or(clock_ns).saturating_add(self.max_future_ns).min(END_TIMESTAMP_NS - 1)
     }
 
     /// Whether a price is further from the one before than allowed.

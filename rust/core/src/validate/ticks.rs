@@ -6,10 +6,12 @@ use arrow_array::{Array, Decimal128Array, Int8Array, Int64Array, RecordBatch, Ti
 
 use crate::error::{Error, Result};
 use crate::reasons::*;
-use crate::schema::{ASK, BID, COMPOSITE, END_TIMESTAMP_NS, MAX_FIXED, MIN_TIMESTAMP_NS, TRADE};
+use crate::schema::{
+    ASK, BID, COMPOSITE, END_TIMESTAMP_NS, MAX_FIXED, MIN_TIMESTAMP_NS, TRADE, tick_type_of,
+};
 
 const NUMBER: u32 = NOT_A_NUMBER | INEXACT | OUT_OF_RANGE;
-const BLOCK: usize = 2048;
+const BLOCK: usize = 1024;
 
 /// Columns of a coerced batch.
 pub(super) struct Ticks<'a> {
@@ -34,6 +36,21 @@ pub(super) enum Shape {
     Mixed,
 }
 
+/// A row's place in its symbol's order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    pub(super) time: i64,
+    pub(super) sequence: Option<i64>,
+}
+
+impl Key {
+    /// Whether this place is before another's; where a sequence is missing, equal instants are in order.
+    pub(super) fn is_before(self, other: Self) -> bool {
+        let earlier = self.sequence.zip(other.sequence).is_some_and(|(own, other)| own < other);
+        self.time < other.time || (self.time == other.time && earlier)
+    }
+}
+
 /// A row as it will be stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
@@ -53,14 +70,28 @@ fn whole(column: Option<&Decimal128Array>) -> Option<&[i128]> {
 /// Half of bid + ask, half-even in units of 1e-8.
 #[inline]
 pub(super) fn mid(bid: i128, ask: i128) -> i128 {
-    let half = (bid + ask) >> 1;
-    half + ((bid + ask) & half & 1)
+    // What does not fit is rejected for it; its mid is never seen.
+    let sum = bid.wrapping_add(ask);
+    (sum >> 1) + (sum & (sum >> 1) & 1)
 }
 
-/// Whether every value is in `low..=MAX_FIXED`.
-fn within(values: &[i128], low: i128) -> bool {
-    let span = (i128::from(MAX_FIXED) - low) as u128;
-    values.iter().fold(true, |all, value| all & (value.wrapping_sub(low) as u128 <= span))
+/// Whether every value is plainly in `low..=MAX_FIXED`: in 59 bits, as all but absurd values are.
+fn within(values: &[i128], low: u64) -> bool {
+    // Bits that any value has: no comparison per value, which plain SIMD lacks for 64 bits.
+    let bits = |bits: u64, value: &i128| bits | (*value as u64).wrapping_sub(low) | (*value >> 64) as u64;
+    values.iter().fold(0, bits) >> 59 == 0
+}
+
+/// Whether every bid is below its ask, both within 59 bits.
+fn uncrossed(bids: &[i128], asks: &[i128]) -> bool {
+    let spread = |(bid, ask): (&i128, &i128)| (*ask as u64).wrapping_sub(*bid as u64).wrapping_sub(1);
+    bids.iter().zip(asks).map(spread).fold(0, |bits, spread| bits | spread) >> 59 == 0
+}
+
+/// Whether every instant is from 1970 to `latest`, and before 2116.
+fn in_time(times: &[i64], latest: i64) -> bool {
+    let bits = |bits: i64, time: &i64| bits | *time | (*time << 1) | latest.wrapping_sub(*time);
+    latest >= 0 && times.iter().fold(0, bits) >= 0
 }
 
 impl<'a> Ticks<'a> {
@@ -112,43 +143,46 @@ impl<'a> Ticks<'a> {
         Shape::Mixed
     }
 
-    /// Blocks of rows that hold something to look at closer, in batches of this shape.
-    pub(super) fn suspects(&self, shape: Shape, latest: i64) -> Vec<std::ops::Range<usize>> {
+    /// Blocks of rows that hold something to look at closer, in batches of this shape; two-sided quotes get their mids.
+    pub(super) fn suspects(
+        &self,
+        shape: Shape,
+        latest: i64,
+        mids: &mut Vec<i128>,
+    ) -> Vec<std::ops::Range<usize>> {
+        mids.reserve_exact(if shape == Shape::Quotes { self.len() } else { 0 });
         let rows = self.len();
         let blocks = (0..rows).step_by(BLOCK).map(|start| start..(start + BLOCK).min(rows));
         blocks
             .filter(|block| {
                 let part = |column: Option<&'a Decimal128Array>| column.map(|c| &c.values()[block.clone()]);
                 let times = &self.times.values()[block.clone()];
-                let span = latest.wrapping_sub(MIN_TIMESTAMP_NS) as u64;
-                let in_time = times
-                    .iter()
-                    .fold(true, |all, time| all & (time.wrapping_sub(MIN_TIMESTAMP_NS) as u64 <= span));
-                let plain = in_time
-                    && match shape {
-                        Shape::Mixed => false,
-                        Shape::Trades => {
-                            part(self.price).is_none_or(|price| within(price, 1))
-                                && part(self.volume).is_none_or(|volume| within(volume, 0))
-                        }
-                        Shape::Quotes => {
-                            let sides =
-                                (part(self.bid).unwrap_or_default(), part(self.ask).unwrap_or_default());
-                            within(sides.0, 1)
-                                && within(sides.1, 1)
-                                && sides.0.iter().zip(sides.1).fold(true, |all, (bid, ask)| all & (bid < ask))
-                                && self.sizes.iter().all(|size| within(&size.values()[block.clone()], 0))
-                        }
-                    };
-                !plain
+                let timely = in_time(times, latest);
+                let plain = match shape {
+                    Shape::Mixed => false,
+                    Shape::Trades => {
+                        part(self.price).is_none_or(|price| within(price, 1))
+                            && part(self.volume).is_none_or(|volume| within(volume, 0))
+                    }
+                    Shape::Quotes => {
+                        let sides = (part(self.bid).unwrap_or_default(), part(self.ask).unwrap_or_default());
+                        mids.extend(sides.0.iter().zip(sides.1).map(|(bid, ask)| mid(*bid, *ask)));
+                        within(sides.0, 1)
+                            && within(sides.1, 1)
+                            && uncrossed(sides.0, sides.1)
+                            && part(self.volume).is_none_or(|volume| within(volume, 0))
+                            && self.sizes.iter().all(|size| within(&size.values()[block.clone()], 0))
+                    }
+                };
+                !(timely && plain)
             })
             .collect()
     }
 
-    /// Mid prices of a batch of two-sided quotes.
-    pub(super) fn mids(&self) -> Vec<i128> {
-        let sides = (whole(self.bid).unwrap_or_default(), whole(self.ask).unwrap_or_default());
-        sides.0.iter().zip(sides.1).map(|(bid, ask)| mid(*bid, *ask)).collect()
+    /// A row's place in its symbol's order.
+    pub(super) fn key(&self, row: usize) -> Key {
+        let sequence = self.sequences.filter(|sequences| sequences.is_valid(row));
+        Key { time: self.times.value(row), sequence: sequence.map(|sequences| sequences.value(row)) }
     }
 
     /// A row as it will be stored.
@@ -156,14 +190,8 @@ impl<'a> Ticks<'a> {
         let (bid, ask, price) = (value(self.bid, row), value(self.ask, row), value(self.price, row));
         let volume = value(self.volume, row).unwrap_or(0);
         let given = self.kinds.filter(|kinds| kinds.is_valid(row)).map(|kinds| kinds.value(row));
-        let kind = given.unwrap_or(match (price, bid, ask) {
-            // A price that was traded makes a trade, whatever quotes come with it.
-            (Some(_), _, _) if volume != 0 => TRADE,
-            (_, Some(_), Some(_)) => COMPOSITE,
-            (_, Some(_), None) => BID,
-            (_, None, Some(_)) => ASK,
-            _ => TRADE,
-        });
+        let kind =
+            given.unwrap_or_else(|| tick_type_of(price.is_some(), volume != 0, bid.is_some(), ask.is_some()));
         match kind {
             BID => Row { kind, price: bid, volume: 0 },
             ASK => Row { kind, price: ask, volume: 0 },
@@ -194,7 +222,7 @@ impl<'a> Ticks<'a> {
             mask |= out_of_range(price);
         }
         let sizes = self.sizes.iter().filter_map(|size| value(Some(size), row));
-        for amount in std::iter::once(stored.volume).chain(sizes) {
+        for amount in value(self.volume, row).into_iter().chain(sizes) {
             mask |= if amount < 0 { VOLUME_NEGATIVE } else { 0 } | out_of_range(amount);
         }
         if let Some((bid, ask)) = bid.zip(ask) {
