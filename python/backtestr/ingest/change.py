@@ -15,12 +15,13 @@ from backtestr.ingest.barfiles import split_bars, write_bars
 from backtestr.ingest.bars import BarBuilder, coarsest, rebuild_window
 from backtestr.ingest.encode import Encoder
 from backtestr.ingest.identity import Removed
+from backtestr.models import BarSpec
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.commit import Commit
 from backtestr.storage.layout import BARS, DAY_NS, TICKS
 from backtestr.storage.snapshot import KINDS, Version, price_bases
-from backtestr.storage.write import ColumnLayouts, Written
+from backtestr.storage.write import ColumnLayout, ColumnLayouts, Written
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class Change:
         extra: files already written to commit along (quarantine).
         note: facts for the history.
         check: looks at the new tick files alone before the commit, and raises to stop it.
+        spec: the bar specification from now on; None leaves the one in force.
     """
 
     kind: str
@@ -81,6 +83,7 @@ class Change:
     extra: Written | None = None
     note: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[Version], None] | None = None
+    spec: BarSpec | None = None
 
 
 def commit_change(
@@ -101,7 +104,7 @@ def commit_change(
     bases = {symbol: bases_after(base, symbol, touch) for symbol, touch in change.touched.items()}
     stale = _stale_windows(base, change.touched, step)
     fresh = {symbol: names for symbol, names in bases.items() if symbol not in stale}
-    builder = BarBuilder(base.timeframes, base.bar_spec)
+    builder = BarBuilder(base.timeframes, change.spec or base.bar_spec)
     with Encoder(storage) as encoder:
         for addition in additions:
             for chunk in addition.chunks:
@@ -116,7 +119,7 @@ def commit_change(
         gone = tuple(change.removed.rows)
         if change.check is not None:
             change.check(Version().apply(0, 0, Commit("", ticks.files, ticks.index)))
-        if not ticks.files.num_rows and not gone:
+        if not ticks.files.num_rows and not gone and change.spec is None:
             stale = {}
             if change.extra is None and not change.rows:
                 return base, ticks
@@ -181,9 +184,9 @@ def _rewrite_ticks(storage: Storage, base: Version, removed: Removed, encoder: E
         encoder.end(TICKS, file_id)
 
 
-def complete_layouts(known: Mapping[str, tuple[bool, bool, int, bool]]) -> ColumnLayouts:
+def complete_layouts(known: Mapping[str, ColumnLayout]) -> ColumnLayouts:
     """The layouts of `complete` rows, from those of the rows' own columns."""
-    return [known.get(column.name, (not column.nullable, column.nullable, 0, False)) for column in TICK_SCHEMA]
+    return [known.get(column.name, (not column.nullable, column.nullable, 0, 0)) for column in TICK_SCHEMA]
 
 
 def complete(rows: pa.Table, feed_id: int | None = None) -> pa.Table:

@@ -32,7 +32,13 @@ class Encoder:
         self._written: list[Written] = []
 
     def add(
-        self, table: str, name: str, rows: pa.Table, columns: ColumnLayouts | None = None, *, interval: str | None = None
+        self,
+        table: str,
+        name: str,
+        rows: pa.Table,
+        columns: ColumnLayouts | None = None,
+        *,
+        interval: str | None = None,
     ) -> None:
         """Take rows of one file in, named by its interval, or by a name of its own."""
         stream = self._open.get((table, name))

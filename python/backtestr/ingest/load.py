@@ -56,7 +56,7 @@ def load_source(storage: Storage, data: Any, how: LoadOptions, *, source: str | 
         SourceError: the data is not of a known format, or ambiguous.
     """
     opened = open_source(data, source=source, **options)
-    with storage.journal.mutex:
+    with storage.journal.writing:
         return load(storage, opened, how)
 
 
@@ -224,7 +224,7 @@ class _Intake:
         if self._spool.rows * _MOST_BYTES_PER_ROW < settings.day_interval_bytes:
             return _MOST_BYTES_PER_ROW
         sample = complete(self._spool.sample(), self._feed_id)
-        return measure_bytes(sample, zstd_level=settings.zstd_level) / sample.num_rows
+        return float(measure_bytes(sample, zstd_level=settings.zstd_level) / sample.num_rows)
 
     def _check_feeds(self) -> None:
         owners: dict[str, set[int]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,12 @@ from backtestr.ingest.dedup import Merge
 from backtestr.ingest.identity import BY_KEY, BY_VALUE, KEY, VALUES, Removed, pair
 from backtestr.ingest.spool import day_numbers
 from backtestr.instants import to_iso
-from backtestr.models import ReviseReport, ValidationRules
+from backtestr.models import BarSpec, ReviseReport, ValidationRules
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.layout import intervals
 from backtestr.storage.read import Located
-from backtestr.storage.snapshot import Version
+from backtestr.storage.snapshot import BAR_SPEC, Version
 
 
 def delete_rows(
@@ -61,6 +61,21 @@ def cancel_rows(storage: Storage, rows: object, *, dry_run: bool) -> ReviseRepor
     return _revise(storage, base, "cancel", located, TICK_SCHEMA.empty_table(), dry_run=dry_run)
 
 
+def set_bar_spec(storage: Storage, spec: BarSpec) -> ReviseReport:
+    """Put a bar specification in force and rebuild all bars by it; see `backtestr.Store.set_bar_spec`."""
+    base = storage.journal.begin()
+    version, touched = base, dict[str, Touched]()
+    if spec != base.bar_spec:
+        touched = {name: Touched(row["min_ns"], row["max_ns"]) for name, row in base.symbols.items()}
+        rows = {
+            "bar_specs": pa.table({"spec_id": [spec.spec_id], "spec": [spec.to_json()]}),
+            "store_settings": pa.table({"name": [BAR_SPEC], "value": [spec.spec_id]}),
+        }
+        change = Change("bar_spec", touched, Removed(), rows, note={"spec_id": spec.spec_id}, spec=spec)
+        version, _ = commit_change(storage, base, change, ())
+    return _report("bar_spec", touched, 0, 0, version, dry_run=False)
+
+
 def _revise(
     storage: Storage, base: Version, kind: str, located: Located, new: pa.Table, *, dry_run: bool
 ) -> ReviseReport:
@@ -73,10 +88,16 @@ def _revise(
     if not dry_run and (located.rows.num_rows or new.num_rows):
         change = Change(kind, touched, removed, note={"rows": located.rows.num_rows})
         version, _ = commit_change(storage, base, change, _by_interval(new))
+    return _report(kind, touched, located.rows.num_rows, new.num_rows, version, dry_run=dry_run)
+
+
+def _report(
+    kind: str, touched: Mapping[str, Touched], removed: int, added: int, version: Version, *, dry_run: bool
+) -> ReviseReport:
     return ReviseReport(
         kind=kind,
-        removed=located.rows.num_rows,
-        added=new.num_rows,
+        removed=removed,
+        added=added,
         symbols=tuple(sorted(touched)),
         first=min((t.low for t in touched.values()), default=None),
         last=max((t.high for t in touched.values()), default=None),

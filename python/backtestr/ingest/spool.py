@@ -15,13 +15,13 @@ import pyarrow as pa
 
 from backtestr._native import measure_layout, sort_ticks
 from backtestr.storage.layout import DAY_NS
-from backtestr.storage.write import ColumnLayouts
+from backtestr.storage.write import ColumnLayout, ColumnLayouts
 
 _BATCH_ROWS = 16_384
 _RUNS_PER_BUDGET = 3
 
 Key = tuple[bytes, int]
-Layouts = dict[str, tuple[bool, bool, int, bool]]
+Layouts = dict[str, ColumnLayout]
 
 
 class Spool:
@@ -113,8 +113,8 @@ class Spool:
         starts, stops = np.append(0, edges), np.append(edges, len(intervals))
         for number, (label, _) in enumerate(ordered):
             mine = intervals[starts] == number
-            edges = zip(starts[mine].tolist(), stops[mine].tolist(), strict=True)
-            yield label, iter([pa.concat_tables([rows.slice(a, b - a) for a, b in edges])]), None
+            slices = zip(starts[mine].tolist(), stops[mine].tolist(), strict=True)
+            yield label, iter([pa.concat_tables([rows.slice(a, b - a) for a, b in slices])]), None
 
     def _spill(self) -> None:
         if self._tables:
@@ -243,7 +243,7 @@ def _merge(cursors: list[_Cursor]) -> Iterator[pa.Table]:
             yield sort_ticks(pa.concat_tables(parts))
 
 
-def _merge_layouts(*parts: tuple[bool, bool, int, bool]) -> tuple[bool, bool, int, bool]:
-    present, nulls, digits, wide = zip(*parts, strict=True)
+def _merge_layouts(*parts: ColumnLayout) -> ColumnLayout:
+    present, nulls, digits, whole = zip(*parts, strict=True)
     # A column that one part lacks altogether is null there.
-    return any(present), any(nulls), max(digits), any(wide)
+    return any(present), any(nulls), max(digits), max(whole)

@@ -20,8 +20,9 @@ from backtestr.storage.commit import FILES, INDEX, LAST_ROW
 from backtestr.storage.groups import cut_groups, groups_of_runs
 from backtestr.storage.layout import BARS, TICKS, Layout
 
-ColumnLayouts = list[tuple[bool, bool, int, bool]]
-"""Per column: whether it is present, has nulls, its digits, and whether it needs more than 18 of them."""
+ColumnLayout = tuple[bool, bool, int, int]
+"""Whether a column is present, whether it has nulls, its decimal places, and its digits before the point."""
+ColumnLayouts = list[ColumnLayout]
 
 _DELTA = {
     "timestamp_utc", "sequence", "price", "bid", "ask", "open", "high", "low", "close", "trade_count",
@@ -136,7 +137,7 @@ class FileWriter:
             largest = file.note_group(file.sink.tell())
             is_full = file.sink.tell() + largest > self._max_bytes
             if is_full or position == len(groups) - 1:
-                mine = [(a - begun, b - begun) for a, b in groups[:position + 1] if a >= begun]
+                mine = [(a - begun, b - begun) for a, b in groups[: position + 1] if a >= begun]
                 file.note_rows(rows.slice(begun, stop - begun), mine, self._keys, self._table)
                 begun = stop
             if is_full:
@@ -230,7 +231,9 @@ class _OpenFile:
         runs = len(self.index.get(keys[-1], ()))
         made = self.index | {"file_id": [self.file_id] * runs, "last": _last_rows(self.last, runs)}
         columns = [
-            value if isinstance(value := made.get(column.name, [None] * runs), pa.Array) else pa.array(value, column.type)
+            value
+            if isinstance(value := made.get(column.name, [None] * runs), pa.Array)
+            else pa.array(value, column.type)
             for column in INDEX
         ]
         return pa.Table.from_arrays(columns, schema=INDEX)
@@ -294,16 +297,17 @@ def stored_field(table: str, column: pa.Field) -> pa.Field:
     return column.with_metadata({"PARQUET:field_id": str(FIELD_IDS[table][column.name])})
 
 
-def layout_of(column: pa.Field | None) -> tuple[bool, bool, int, bool]:
+def layout_of(column: pa.Field | None) -> ColumnLayout:
     """The layout that a stored column has; None stands for one that was left out."""
     if column is None:
-        return False, False, 0, False
-    digits, wide = 0, False
+        return False, False, 0, 0
+    digits = whole = 0
     if pa.types.is_decimal(column.type):
-        digits, wide = column.type.scale, column.type.precision > 18
+        digits = column.type.scale
+        whole = (38 if column.type.precision > 18 else 18) - digits
     elif pa.types.is_timestamp(column.type):
         digits = {"s": 0, "ms": 3, "us": 6, "ns": 9}[column.type.unit]
-    return True, column.nullable, digits, wide
+    return True, column.nullable, digits, whole
 
 
 def _options(table: str, schema: pa.Schema, zstd_level: int) -> dict[str, object]:
