@@ -107,9 +107,12 @@ def commit_change(
     builder = BarBuilder(base.timeframes, change.spec or base.bar_spec)
     with Encoder(storage) as encoder:
         for addition in additions:
+            is_one = addition.columns is None
             for chunk in addition.chunks:
-                builder.feed(chunk, fresh)
                 encoder.add(TICKS, addition.interval, chunk, addition.columns)
+                if is_one:
+                    encoder.end(TICKS, addition.interval)
+                builder.feed(chunk, fresh, is_whole=is_one and step <= DAY_NS)
             encoder.end(TICKS, addition.interval)
             # Intervals are whole days: with bars of up to a day, none goes on into the next interval.
             if not stale and step <= DAY_NS:
@@ -186,19 +189,22 @@ def _rewrite_ticks(storage: Storage, base: Version, removed: Removed, encoder: E
 
 def complete_layouts(known: Mapping[str, ColumnLayout]) -> ColumnLayouts:
     """The layouts of `complete` rows, from those of the rows' own columns."""
-    return [known.get(column.name, (not column.nullable, column.nullable, 0, 0)) for column in TICK_SCHEMA]
+    wanted = [column for column in TICK_SCHEMA if column.name in known or not column.nullable]
+    return [known.get(column.name, (True, False, 0, 0)) for column in wanted]
 
 
 def complete(rows: pa.Table, feed_id: int | None = None) -> pa.Table:
-    """Validated rows with all canonical columns, in order; of one feed where it is given."""
-    columns = []
+    """Validated rows with the columns that every tick has, in order; of one feed where it is given.
+
+    Columns that may be null are there only where the rows bring them: nulls for all would be most of the memory.
+    """
+    columns = {}
     for column in TICK_SCHEMA:
         if column.name == "feed_id" and feed_id is not None:
-            columns.append(pa.chunked_array([pa.array(np.full(rows.num_rows, feed_id, np.uint16))]))
+            columns["feed_id"] = pa.array(np.full(rows.num_rows, feed_id, np.uint16))
         elif column.name in rows.column_names:
-            columns.append(rows[column.name])
-        elif column.nullable:
-            columns.append(pa.chunked_array([pa.nulls(rows.num_rows, column.type)]))
-        else:
-            columns.append(pa.chunked_array([pa.array(np.zeros(rows.num_rows, np.int64), column.type)]))
-    return pa.Table.from_arrays(columns, schema=TICK_SCHEMA)
+            columns[column.name] = rows[column.name]
+        elif not column.nullable:
+            columns[column.name] = pa.array(np.zeros(rows.num_rows, np.int64), column.type)
+    schema = pa.schema([TICK_SCHEMA.field(name) for name in columns])
+    return pa.Table.from_arrays(list(columns.values()), schema=schema)

@@ -82,10 +82,19 @@ def pair(storage: Storage, new: pa.Table, old: pa.Table, extra: str, keys: list[
 
 def numbered(rows: pa.Table) -> pa.Table:
     """The rows for DuckDB: instants as integers, since its TIMESTAMPTZ holds microseconds only."""
-    rows = rows.select(TICKS.names)
+    rows = filled(rows)
     position = rows.schema.get_field_index("timestamp_utc")
     rows = rows.set_column(position, "timestamp_utc", rows["timestamp_utc"].cast(pa.int64()))
     return rows.append_column("row", pa.array(np.arange(rows.num_rows)))
+
+
+def filled(rows: pa.Table) -> pa.Table:
+    """The rows with all columns of ticks, in order; those that they lack are null."""
+    columns = [
+        rows[column.name] if column.name in rows.column_names else pa.nulls(rows.num_rows, column.type)
+        for column in TICKS
+    ]
+    return pa.Table.from_arrays(columns, names=TICKS.names)
 
 
 def are_same(new: pa.Table, old: pa.Table) -> bool:
@@ -110,6 +119,7 @@ def refuse_other_values(new: pa.Table, old: pa.Table) -> None:
 
 
 def _columns(new: pa.Table, old: pa.Table) -> list[tuple[str, pa.Array, pa.Array]]:
+    new, old = filled(new), filled(old)
     return [(name, _plain(new[name]), _plain(old[name])) for name in TICKS.names]
 
 

@@ -125,15 +125,12 @@ class FileWriter:
     def _write(self, rows: pa.Table, groups: list[tuple[int, int]]) -> None:
         if self._columns is None:
             self._columns = measure_layout(rows)
-        narrowed = narrow(rows, self._columns)
-        if self._file is not None and self._file.schema.names != narrowed.column_names:
-            raise AssertionError("rows of one file have other columns than the layout said")
         begun = 0
         for position, (start, stop) in enumerate(groups):
+            # group by group: what is narrowed stays in the cache and its memory is used again
+            narrowed = narrow(rows.slice(start, stop - start), self._columns)
             file = self._file or self._open(narrowed.schema)
-            file.writer.write_table(
-                _own_dictionaries(narrowed.slice(start, stop - start), file.schema), row_group_size=stop - start
-            )
+            file.writer.write_table(_own_dictionaries(narrowed, file.schema), row_group_size=stop - start)
             largest = file.note_group(file.sink.tell())
             is_full = file.sink.tell() + largest > self._max_bytes
             if is_full or position == len(groups) - 1:
@@ -330,11 +327,15 @@ def _options(table: str, schema: pa.Schema, zstd_level: int) -> dict[str, object
 
 def _own_dictionaries(group: pa.Table, schema: pa.Schema) -> pa.Table:
     """The group with dictionaries of its own values only: a file's whole dictionary in every group is waste."""
+    group = group.combine_chunks()
     columns = []
     for column, values in zip(schema, group.columns, strict=True):
-        is_text = pa.types.is_dictionary(column.type)
-        has_others = is_text and values.num_chunks and len(values.chunk(0).dictionary) > 1
-        columns.append(values.cast(column.type.value_type).dictionary_encode() if has_others else values)
+        if pa.types.is_dictionary(column.type) and values.num_chunks:
+            whole = values.chunk(0)
+            if len(whole.dictionary) > 1:
+                codes = whole.indices.dictionary_encode()
+                values = pa.DictionaryArray.from_arrays(codes.indices, whole.dictionary.take(codes.dictionary))  # noqa: PLW2901
+        columns.append(values)
     return pa.Table.from_arrays(columns, schema=schema)
 
 
