@@ -170,6 +170,7 @@ class _Intake:
             replaced=replaced,
             reasons=rejecting,
             flags={name: count for name, count in self._reasons.items() if name not in rejecting},
+            skipped=dict(self._source.skipped),
             symbols=tuple(sorted(self._gained)),
             first=min((touched.low for touched in gained), default=None),
             last=max((touched.high for touched in gained), default=None),
