@@ -46,7 +46,7 @@ deep: $(STAMPS)/extension ## Property tests with 5,000 examples each
 
 .PHONY: bench
 bench: $(STAMPS)/extension ## Benchmarks, each beside a peer
-	$(BIN)/pytest benches
+	$(BIN)/pytest benches --quiet --capture=no
 
 .PHONY: wheel
 wheel: $(STAMPS)/tools ## Build the wheel into dist/

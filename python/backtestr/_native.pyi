@@ -80,10 +80,10 @@ def tally_ticks(data: Any) -> tuple[list[tuple[str, int, int, list[int]]], list[
 def index_runs(data: Any, keys: Sequence[str]) -> pa.Table:
     """Runs of rows with equal keys: first row, rows, range of instants and sequences, rows of each tick type."""
 
-def measure_layout(data: Any) -> list[tuple[bool, bool, int, bool]]:
-    """Per column: whether it is present, has nulls, its digits, and whether it needs more than 18 of them."""
+def measure_layout(data: Any) -> list[tuple[bool, bool, int, int]]:
+    """Per column: whether it is present, has nulls, its decimal places, and its digits before the point."""
 
-def narrow(data: Any, layout: Sequence[tuple[bool, bool, int, bool]]) -> pa.Table:
+def narrow(data: Any, layout: Sequence[tuple[bool, bool, int, int]]) -> pa.Table:
     """The rows in the smallest exact types of a layout."""
 
 def widen(data: Any, schema: pa.Schema) -> pa.Table:

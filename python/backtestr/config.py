@@ -40,7 +40,7 @@ class Settings:
         memory_limit: memory DuckDB may use, in bytes; by default half of what the process may use.
         threads: threads DuckDB may use; by default the processors the process may use.
         temp_dir: folder for DuckDB's spilled data; None for the store's own ``tmp``.
-        materialized_timeframes: timeframes whose bars are stored, finest first.
+        materialized_timeframes: timeframes whose bars are stored, finest first; settled when a store is created.
         max_rejected: largest share of rows that may be rejected before a load aborts, from 0 to 1.
         ingest_batch_bytes: text parsed at a time, in bytes.
         sort_memory_bytes: rows held before they are sorted and spilled, in bytes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +17,9 @@ from backtestr.errors import (
     StoreReadOnlyError,
 )
 from backtestr.ingest.load import LoadOptions, Progress, load_source
-from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows
+from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
 from backtestr.instants import Instant, range_ns
-from backtestr.models import IngestReport, ReviseReport, StoreInfo, ValidationRules
+from backtestr.models import BarSpec, IngestReport, ReviseReport, StoreInfo, ValidationRules
 from backtestr.persist.migrate import initial_commit
 from backtestr.query.frame import Frame
 from backtestr.query.request import read_bars, read_ticks
@@ -49,12 +50,13 @@ class Store:
                 raise StoreNotFoundError(
                     f"no store at {self._path}; ingest something, or open it without read_only=True, to create it"
                 )
-            _create(layout, journal)
+            _create(layout, journal, self._settings)
         layout.check()
         journal.refresh()
         reader = Reader(layout, verify=self._settings.verify == "always")
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader)
         self._session: Session | None = None
+        self._session_lock = threading.Lock()
 
     def ingest(
         self,
@@ -187,7 +189,7 @@ class Store:
             SQLError: not one read-only statement over known tables, or it does not run.
         """
         storage = self._readable()
-        with storage.journal.mutex:
+        with self._session_lock:
             if self._session is None:
                 self._session = Session(storage.layout, storage.settings)
         return run_sql(self._session, storage.journal.version, text, params, tables or {})
@@ -233,33 +235,61 @@ class Store:
             SymbolNotFoundError: no such symbol.
         """
         storage = self._writable()
-        with storage.journal.mutex:
+        with storage.journal.writing:
             return delete_rows(storage, symbols, *range_ns(start, end), dry_run=dry_run)
 
-    def correct(self, rows: Any, *, replacing: Any = None) -> ReviseReport:
+    def correct(self, rows: Any, *, replacing: Any = None, dry_run: bool = False) -> ReviseReport:
         """Replace stored ticks, in one commit with their bars.
 
         Args:
             rows: the right rows, as `ticks` returns them. Where the feed numbers its rows, each replaces the stored
                 row of the same symbol, epoch, kind and sequence.
             replacing: for feeds that do not number their rows, the stored rows that ``rows`` replace, value by value.
+            dry_run: say what would change, change nothing.
 
         Raises:
             InvalidTickError: a row to replace is not stored.
+            SequenceConflictError: a corrected row's key is another stored row's.
         """
         storage = self._writable()
-        with storage.journal.mutex:
-            return correct_rows(storage, rows, replacing)
+        with storage.journal.writing:
+            return correct_rows(storage, rows, replacing, dry_run=dry_run)
 
-    def cancel(self, rows: Any) -> ReviseReport:
+    def cancel(self, rows: Any, *, dry_run: bool = False) -> ReviseReport:
         """Remove stored ticks by key (without a sequence: by their exact values), in one commit with their bars.
+
+        Args:
+            rows: the rows to remove, as `ticks` returns them.
+            dry_run: say what would go, remove nothing.
 
         Raises:
             InvalidTickError: a row to remove is not stored.
         """
         storage = self._writable()
-        with storage.journal.mutex:
-            return cancel_rows(storage, rows)
+        with storage.journal.writing:
+            return cancel_rows(storage, rows, dry_run=dry_run)
+
+    @property
+    def bar_spec(self) -> BarSpec:
+        """The bar specification in force: which ticks make bars."""
+        return self._readable().journal.version.bar_spec
+
+    def set_bar_spec(self, spec: BarSpec) -> ReviseReport:
+        """Put a bar specification in force and rebuild all bars by it, as one commit.
+
+        Args:
+            spec: eligibility by tick type and condition; every specification is kept in the table ``bar_specs``.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.set_bar_spec(bt.BarSpec(high_low_excludes=("W",)))
+            ...     store.bar_spec.high_low_excludes
+            ('W',)
+        """
+        storage = self._writable()
+        with storage.journal.writing:
+            return set_bar_spec(storage, spec)
 
     def refresh(self) -> int:
         """Move forward to the last commit of the writer; returns its LSN."""
@@ -328,11 +358,11 @@ def _reopen(path: str, settings: dict[str, Any]) -> Store:
     return Store(path, read_only=True, **settings)
 
 
-def _create(layout: Layout, journal: Journal) -> None:
+def _create(layout: Layout, journal: Journal, settings: config.Settings) -> None:
     """Lay out an empty store under the writer's lock; STORE.json comes last, so a half-made one is made again."""
     refuse_strangers(layout.root)
     if journal.create().lsn == 0:
-        commit = initial_commit()
+        commit = initial_commit(settings.materialized_timeframes)
         write_empty_files(layout, commit.rows["data_columns"])
         journal.commit(commit)
     layout.name()

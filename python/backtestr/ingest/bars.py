@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backtestr._native import BarAggregator
+from backtestr._native import BarAggregator, aggregate_bars
 from backtestr.models import BarSpec, Timeframe
 from backtestr.schema import BARS
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import Version
 
 _STORED = [name for name in BARS.names if name != "vwap"]
+_NEEDED = {"trade": {"price"}, "bid": {"bid"}, "ask": {"ask"}, "mid": {"bid", "ask"}}
 _CHUNK_NS = 31 * 86_400_000_000_000
 
 
@@ -27,8 +28,14 @@ class BarBuilder:
         self._aggregators: dict[str, BarAggregator] = {}
         self._bars: list[pa.Table] = []
 
-    def feed(self, rows: pa.Table, bases: Mapping[str, Iterable[str]]) -> None:
-        """Take rows in; a symbol that ``bases`` does not name is left out."""
+    def feed(self, rows: pa.Table, bases: Mapping[str, Iterable[str]], *, is_whole: bool = False) -> None:
+        """Take rows in; a symbol that ``bases`` does not name is left out.
+
+        Args:
+            rows: sorted as ticks are.
+            bases: the price bases of each symbol.
+            is_whole: no bar of these rows has ticks among those fed before or after.
+        """
         symbols: dict[str, list[str]] = {}
         for symbol, names in bases.items():
             for basis in names:
@@ -37,8 +44,13 @@ class BarBuilder:
             mine = rows
             if len(bases) > 1 or set(_names(rows)) - set(wanted):
                 mine = _only(rows, wanted)
-            if mine.num_rows:
-                self._bars.append(self._aggregator(basis).update(mine).select(_STORED))
+            if mine.num_rows == 0 or not _NEEDED[basis] <= set(mine.column_names):
+                continue
+            if is_whole:
+                bars = aggregate_bars(mine, self._timeframes, price=basis, bar_spec=self._spec)
+            else:
+                bars = self._aggregator(basis).update(mine)
+            self._bars.append(bars.select(_STORED))
 
     def finish(self) -> pa.Table:
         """All bars, the running ones included; columns of the canonical schema without vwap."""

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from backtestr._native import tally_ticks
+from backtestr._native import index_runs
 from backtestr.errors import SequenceConflictError
-from backtestr.schema import TICKS
-from backtestr.storage.read import Located, Reader
+from backtestr.ingest.identity import (
+    BY_KEY,
+    BY_VALUE,
+    KEY,
+    VALUES,
+    Removed,
+    are_same,
+    numbered,
+    pair,
+    refuse_other_values,
+    scratch,
+)
+from backtestr.storage import Storage
+from backtestr.storage.read import Located
 from backtestr.storage.snapshot import Version
-
-VALUES = [name for name in TICKS.names if name != "sequence"]
-"""What a row is where its feed does not number rows."""
-KEY = ["feed_id", "symbol", "epoch", "class", "sequence"]
-"""What names a row where its feed does; ``class`` tells trades from quotes."""
-
-
-@dataclass(slots=True)
-class Removed:
-    """Rows that a commit takes out of existing files, by file id."""
-
-    rows: dict[str, list[npt.NDArray[np.int64]]] = field(default_factory=dict)
-
-    def add(self, located: Located, which: npt.NDArray[np.int64]) -> None:
-        """Take out some of the located rows."""
-        files = located.file[which]
-        for code in np.unique(files).tolist():
-            self.rows.setdefault(located.file_ids[code], []).append(located.row[which[files == code]])
-
-    def of(self, file_id: str) -> npt.NDArray[np.int64]:
-        """The rows taken out of a file, in order."""
-        return np.unique(np.concatenate(self.rows[file_id]))
 
 
 @dataclass(slots=True)
@@ -47,88 +36,138 @@ class Merge:
         row_unique: whether the feed's sequence names a row; else rows are a multiset of their values, and a copy
             keeps the smallest ordinal it was ever loaded with.
         duplicates: incoming rows that were there already.
-        removed: existing rows to take out, because their copy now has a smaller ordinal.
+        removed: existing rows to take out: replaced ones, and those whose copy now has a smaller ordinal.
     """
 
-    reader: Reader
+    storage: Storage
     version: Version
-    feed_id: int
     row_unique: bool
-    duplicates: int = 0
     removed: Removed = field(default_factory=Removed)
+    duplicates: int = 0
+    _sequences: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _doubtful: set[str] = field(default_factory=set)
 
     def filter(self, rows: pa.Table) -> pa.Table:
-        """Of complete sorted ticks, those that are new.
+        """Of complete sorted ticks, those that are new; rows of equal symbol and instant must come together.
 
         Raises:
             SequenceConflictError: a key that exists has other values.
         """
-        if not (self.row_unique or any(symbol in self.version.symbols for symbol in _names(rows))):
+        if not self.row_unique and not any(symbol in self.version.symbols for symbol in _names(rows)):
             return rows
-        ranges = {symbol: (low, high) for symbol, low, high, _ in tally_ticks(rows)[0]}
-        known = [symbol for symbol, (low, high) in ranges.items() if self._may_meet(symbol, low, high)]
-        if self.row_unique and not (known or _keys_ascend(rows)):
-            return self._drop_repeats(rows)
-        if not known:
-            return rows
-        located = self._existing(known, ranges)
-        if located.rows.num_rows == 0:
-            return self._drop_repeats(rows) if self.row_unique and not _keys_ascend(rows) else rows
-        return self._by_key(rows, located) if self.row_unique else self._by_value(rows, located)
+        runs = _Runs.of(rows)
+        located = self._existing(runs)
+        if not self.row_unique:
+            return self._by_value(rows, located) if located.rows.num_rows else rows
+        rows = self._drop_repeats(rows)
+        self._watch(runs)
+        return self._by_key(rows, located) if located.rows.num_rows else rows
 
-    def _may_meet(self, symbol: str, low: int, high: int) -> bool:
-        return bool(self.version.spans(symbol, *((None, None) if self.row_unique else (low, high + 1))))
+    def check_repeats(self, written: Version) -> None:
+        """Refuse keys that came more than once, far apart in time.
 
-    def _existing(self, symbols: Iterable[str], ranges: Mapping[str, tuple[int, int]]) -> Located:
+        Args:
+            written: the new files alone.
+
+        Raises:
+            SequenceConflictError: names one.
+        """
+        for symbol in sorted(self._doubtful):
+            rows = self.storage.reader.ticks(written, [symbol], columns=["sequence", "epoch", "tick_type"])
+            with scratch(self.storage) as connection:
+                connection.register("keys", rows)
+                found = connection.execute(
+                    "select sequence from keys group by sequence, epoch, tick_type = 0 having count(*) > 1 limit 1"
+                ).fetchone()
+            if found:
+                raise SequenceConflictError(
+                    f"{symbol!r} sequence {found[0]} is in the input at two instants; its feed numbers every row once"
+                )
+
+    def _watch(self, runs: _Runs) -> None:
+        for symbol, low, high in zip(runs.symbols, runs.low_sequence, runs.high_sequence, strict=True):
+            before = self._sequences.get(symbol)
+            if before is not None:
+                if low <= before[1] and high >= before[0]:
+                    self._doubtful.add(symbol)
+                low, high = min(low, before[0]), max(high, before[1])  # noqa: PLW2901 - the range so far
+            self._sequences[symbol] = low, high
+
+    def _existing(self, runs: _Runs) -> Located:
+        """Stored rows that may be the same as incoming ones and are not taken out."""
         parts = []
-        for symbol in symbols:
-            low, high = ranges[symbol]
-            window = (None, None) if self.row_unique else (low, high + 1)
-            parts.append(self.reader.located(self.version, symbol, *window))
-        return Located.join(parts)
+        for row, symbol in enumerate(runs.symbols):
+            if symbol not in self.version.symbols:
+                continue
+            if self.row_unique:
+                sequences = runs.low_sequence[row], runs.high_sequence[row]
+                parts.append(self.storage.reader.located(self.version, symbol, sequences=sequences))
+            else:
+                window = runs.low_ns[row], runs.high_ns[row] + 1
+                parts.append(self.storage.reader.located(self.version, symbol, *window))
+        return self.removed.without(Located.join(parts))
 
     def _by_value(self, rows: pa.Table, located: Located) -> pa.Table:
-        pairs = pair(
-            rows,
-            located.rows,
-            f"row_number() over (partition by {', '.join(VALUES)}, origin order by sequence, row) as copy",
-            [*VALUES, "copy"],
-        )
-        both = pairs.filter("new_row is not null and old_row is not null")
-        moved = both.filter("new_sequence < old_sequence")
-        self.removed.add(located, column(moved, "old_row"))
-        fresh = pairs.filter("new_row is not null and (old_row is null or new_sequence < old_sequence)")
-        self.duplicates += len(column(both, "new_row"))
-        return rows.take(pa.array(np.sort(column(fresh, "new_row"))))
+        if are_same(rows, located.rows):
+            self.duplicates += rows.num_rows
+            return rows.slice(0, 0)
+        pairs = pair(self.storage, rows, located.rows, BY_VALUE, [*VALUES, "copy"])
+        pairs = pairs.filter(pc.is_valid(pairs["new_row"]))
+        both = pairs.filter(pc.is_valid(pairs["old_row"]))
+        moved = both.filter(pc.less(both["new_sequence"], both["old_sequence"]))
+        self.removed.add(located, moved["old_row"].to_numpy())
+        self.duplicates += both.num_rows
+        fresh = [pairs.filter(pc.is_null(pairs["old_row"]))["new_row"].to_numpy(), moved["new_row"].to_numpy()]
+        return rows.take(pa.array(np.sort(np.concatenate(fresh).astype(np.int64))))
 
     def _by_key(self, rows: pa.Table, located: Located) -> pa.Table:
-        rows = self._drop_repeats(rows)
-        pairs = pair(rows, located.rows, "tick_type = 0 as class", KEY)
-        both = pairs.filter("new_row is not null and old_row is not null")
-        new, old = column(both, "new_row"), column(both, "old_row")
-        _refuse_other_values(rows.take(pa.array(new)), located.rows.take(pa.array(old)))
+        pairs = pair(self.storage, rows, located.rows, BY_KEY, KEY)
+        both = pairs.filter(pc.and_(pc.is_valid(pairs["new_row"]), pc.is_valid(pairs["old_row"])))
+        new, old = both["new_row"].to_numpy(), both["old_row"].to_numpy()
+        refuse_other_values(rows.take(pa.array(new)), located.rows.take(pa.array(old)))
         self.duplicates += len(new)
-        fresh = np.ones(rows.num_rows, dtype=bool)
-        fresh[new] = False
-        return rows.filter(pa.array(fresh))
+        return _leave_out(rows, new)
 
     def _drop_repeats(self, rows: pa.Table) -> pa.Table:
-        """One row of each key within the input."""
+        """One row of each key within the rows."""
         if _keys_ascend(rows):
             return rows
-        numbered = _numbered(rows)
-        connection = duckdb.connect()
-        connection.register("numbered", numbered)
-        keys = "feed_id, symbol, epoch, (tick_type = 0), sequence"
-        found = connection.sql(
-            f"select row, min(row) over (partition by {keys}) as kept from numbered qualify row > kept"
-        ).to_arrow_table()
+        with scratch(self.storage) as connection:
+            connection.register("numbered", numbered(rows))
+            keys = "feed_id, symbol, epoch, (tick_type = 0), sequence"
+            found = connection.sql(
+                f"select row, min(row) over (partition by {keys}) as kept from numbered qualify row > kept"
+            ).to_arrow_table()
         dropped, kept = found["row"].to_numpy(), found["kept"].to_numpy()
-        _refuse_other_values(rows.take(pa.array(dropped)), rows.take(pa.array(kept)))
+        refuse_other_values(rows.take(pa.array(dropped)), rows.take(pa.array(kept)))
         self.duplicates += len(dropped)
-        keep = np.ones(rows.num_rows, dtype=bool)
-        keep[dropped] = False
-        return rows.filter(pa.array(keep))
+        return _leave_out(rows, dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Each symbol of sorted rows, with its range of instants and sequences."""
+
+    symbols: list[str]
+    low_ns: list[int]
+    high_ns: list[int]
+    low_sequence: list[int]
+    high_sequence: list[int]
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> _Runs:
+        runs = index_runs(rows, ["symbol"])
+        symbols = rows["symbol"].take(runs["first_row"]).cast(pa.string()).to_pylist()
+        names = ("min_ns", "max_ns", "min_sequence", "max_sequence")
+        return cls(symbols, *(runs[name].to_pylist() for name in names))
+
+
+def _leave_out(rows: pa.Table, which: npt.NDArray[np.int64]) -> pa.Table:
+    if len(which) == 0:
+        return rows
+    keep = np.ones(rows.num_rows, dtype=bool)
+    keep[which] = False
+    return rows.filter(pa.array(keep))
 
 
 def _names(rows: pa.Table) -> list[str]:
@@ -140,47 +179,3 @@ def _keys_ascend(rows: pa.Table) -> bool:
     codes = np.concatenate([chunk.indices.to_numpy() for chunk in rows["symbol"].chunks])
     rises = np.diff(rows["sequence"].to_numpy()) > 0
     return bool(np.all(rises | (np.diff(codes) != 0)))
-
-
-def _numbered(rows: pa.Table) -> pa.Table:
-    """The rows for DuckDB: instants as integers, since its TIMESTAMPTZ holds microseconds only."""
-    rows = rows.select(TICKS.names)
-    position = rows.schema.get_field_index("timestamp_utc")
-    rows = rows.set_column(position, "timestamp_utc", rows["timestamp_utc"].cast(pa.int64()))
-    return rows.append_column("row", pa.array(np.arange(rows.num_rows)))
-
-
-def pair(new: pa.Table, old: pa.Table, extra: str, keys: list[str]) -> duckdb.DuckDBPyRelation:
-    """New and old rows side by side by key; nulls are equal."""
-    connection = duckdb.connect()
-    connection.register("new_rows", _numbered(new))
-    connection.register("old_rows", _numbered(old))
-    return connection.sql(
-        f"""
-        with origins as (
-            select *, 1 as origin from new_rows union all by name select *, 0 as origin from old_rows
-        ), keyed as (select *, {extra} from origins)
-        select
-            max(row) filter (origin = 1) as new_row, max(sequence) filter (origin = 1) as new_sequence,
-            max(row) filter (origin = 0) as old_row, max(sequence) filter (origin = 0) as old_sequence
-        from keyed group by {", ".join(keys)}
-        """
-    )
-
-
-def column(relation: duckdb.DuckDBPyRelation, name: str) -> npt.NDArray[np.int64]:
-    """One column of a relation."""
-    return relation.project(name).to_arrow_table()[name].to_numpy()  # type: ignore[no-any-return]
-
-
-def _refuse_other_values(new: pa.Table, old: pa.Table) -> None:
-    new, old = (table.select(TICKS.names).combine_chunks() for table in (new, old))
-    for name in TICKS.names:
-        a, b = (t[name].cast(pa.string()) if pa.types.is_dictionary(t[name].type) else t[name] for t in (new, old))
-        if a.equals(b):
-            continue
-        row = next(row for row in range(new.num_rows) if a[row] != b[row])
-        raise SequenceConflictError(
-            f"{new['symbol'][row].as_py()!r} sequence {new['sequence'][row].as_py()}: {name} is {a[row].as_py()}, "
-            f"but {b[row].as_py()} is stored; use store.correct() to replace rows, or mode='replace'"
-        )

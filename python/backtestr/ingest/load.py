@@ -18,17 +18,18 @@ import pyarrow as pa
 
 from backtestr._native import TickValidator
 from backtestr.errors import ArgumentError, FeedConflictError, SourceAmbiguousError, TooManyRejectedError
-from backtestr.ingest.change import Change, Touched, commit_change, complete, touch
-from backtestr.ingest.dedup import Merge, Removed
+from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, complete_layouts, touch
+from backtestr.ingest.dedup import Merge
+from backtestr.ingest.identity import Removed
 from backtestr.ingest.quarantine import QuarantineWriter
 from backtestr.ingest.spool import Spool
 from backtestr.models import IngestReport, ValidationRules
 from backtestr.models.rules import DEFAULT_REJECT
 from backtestr.sources import OpenedSource, TickBatch, open_source
 from backtestr.storage import Storage
-from backtestr.storage.layout import TICKS, intervals
+from backtestr.storage.layout import intervals
 from backtestr.storage.snapshot import Version
-from backtestr.storage.write import write_file
+from backtestr.storage.write import measure_bytes
 
 Progress = Callable[[int, int | None, str], object]
 _PREFETCHED = 2
@@ -55,7 +56,7 @@ def load_source(storage: Storage, data: Any, how: LoadOptions, *, source: str | 
         SourceError: the data is not of a known format, or ambiguous.
     """
     opened = open_source(data, source=source, **options)
-    with storage.journal.mutex:
+    with storage.journal.writing:
         return load(storage, opened, how)
 
 
@@ -94,13 +95,17 @@ class _Intake:
             spool,
         )
         self._exchanges = _Codes({str(row["code"]): int(str(row["id"])) for row in base.rows_of("exchanges")})
-        feeds = {str(row["name"]): int(str(row["id"])) for row in base.rows_of("feeds")}
+        feeds = {str(row["name"]): row for row in base.rows_of("feeds")}
         self._feed = source.feed or source.name
-        self._new_feed = self._feed not in feeds
-        self._feed_id = feeds.get(self._feed, len(feeds) + 1)
+        known = feeds.get(self._feed)
+        self._new_feed = known is None
+        self._feed_id = len(feeds) + 1 if known is None else int(str(known["id"]))
+        # How a feed's rows are told apart is settled by its first load.
+        self._row_unique = source.row_unique_sequence if known is None else bool(known["row_unique_sequence"])
         self._quarantine = QuarantineWriter(source.name)
         self._reasons: Counter[str] = Counter()
         self._touched: dict[str, Touched] = {}
+        self._gained: dict[str, Touched] = {}
         self._rows_in = self._rejected = 0
 
     def read(self) -> None:
@@ -132,39 +137,43 @@ class _Intake:
     def commit(self, began: float) -> IngestReport:
         """Merge with what is stored, write, commit and report."""
         self._check_feeds()
-        merge = Merge(self._storage.reader, self._base, self._feed_id, self._source.row_unique_sequence)
-        removed = merge.removed
-        replaced = 0
-        if self._options.mode == "replace":
-            replaced = self._take_out(removed)
+        merge = Merge(self._storage, self._base, self._row_unique)
+        new_rows = self._new_rows()
+        replaced = self._take_out(merge.removed) if self._options.mode == "replace" else 0
         version, bytes_on_disk, files = self._base, 0, 0
-        seen = self._rows_in - self._rejected
-        span = self._span()
-        symbols = sorted(self._touched)
         if self._options.dry_run:
-            for _, chunks in self._additions(merge):
-                for _ in chunks:
+            for addition in self._additions(merge):
+                for _ in addition.chunks:
                     pass
         elif self._rows_in:
-            extra = self._quarantine.write(self._storage)
-            change = Change("ingest", self._touched, removed, self._new_rows(), extra, self._note())
+            change = Change(
+                "ingest",
+                self._touched,
+                merge.removed,
+                new_rows,
+                self._quarantine.write(self._storage),
+                self._note(),
+                merge.check_repeats,
+            )
             version, written = commit_change(self._storage, self._base, change, self._additions(merge))
             bytes_on_disk, files = written.bytes, written.files.num_rows
+        gained = self._gained.values()
         seconds = time.perf_counter() - began
         rejecting = {name: count for name, count in self._reasons.items() if name in self._rejecting()}
         return IngestReport(
             source=self._source.described,
             feed=self._feed,
             rows_in=self._rows_in,
-            accepted=seen - merge.duplicates,
+            accepted=self._rows_in - self._rejected - merge.duplicates,
             rejected=self._rejected,
             duplicate=merge.duplicates,
             replaced=replaced,
             reasons=rejecting,
             flags={name: count for name, count in self._reasons.items() if name not in rejecting},
-            symbols=tuple(symbols),
-            first=span[0],
-            last=span[1],
+            skipped=dict(self._source.skipped),
+            symbols=tuple(sorted(self._gained)),
+            first=min((touched.low for touched in gained), default=None),
+            last=max((touched.high for touched in gained), default=None),
             bytes_on_disk=bytes_on_disk,
             files=files,
             seconds=seconds,
@@ -185,7 +194,7 @@ class _Intake:
             columns[position] = self._exchanges.ids(columns[position])
         return pa.RecordBatch.from_arrays(columns, names=names)
 
-    def _additions(self, merge: Merge) -> Iterator[tuple[str, Iterator[pa.Table]]]:
+    def _additions(self, merge: Merge) -> Iterator[Addition]:
         """New rows by interval. What each symbol gains is known only when a chunk was merged, so it is noted here."""
         if not self._spool.rows:
             return
@@ -196,38 +205,37 @@ class _Intake:
             return intervals(days, counts, per_row, day_bytes)
 
         done = 0
-        for interval, chunks in self._spool.by_interval(name):
+        for interval, chunks, layouts in self._spool.by_interval(name):
 
             def merged(chunks: Iterator[pa.Table] = chunks, interval: str = interval) -> Iterator[pa.Table]:
                 nonlocal done
                 for chunk in chunks:
-                    rows = complete(chunk, self._feed_id)
-                    fresh = merge.filter(rows) if self._options.mode == "merge" else rows
+                    fresh = merge.filter(complete(chunk, self._feed_id))
                     done += chunk.num_rows
                     if self._options.progress:
                         self._options.progress(done, self._spool.rows, f"writing {interval}")
                     if fresh.num_rows:
+                        touch(self._gained, fresh)
                         yield fresh
 
-            yield interval, merged()
+            yield Addition(interval, merged(), None if layouts is None else complete_layouts(layouts))
 
     def _bytes_per_row(self) -> float:
-        sample = complete(self._spool.sample(), self._feed_id)
-        if self._spool.rows * _MOST_BYTES_PER_ROW < self._storage.settings.day_interval_bytes:
+        settings = self._storage.settings
+        if self._spool.rows * _MOST_BYTES_PER_ROW < settings.day_interval_bytes:
             return _MOST_BYTES_PER_ROW
-        written = write_file(
-            self._storage.layout, TICKS, "sample", sample, zstd_level=self._storage.settings.zstd_level
-        )
-        path = self._storage.layout.root / written.files["path"][0].as_py()
-        path.unlink()
-        path.parent.rmdir()
-        return float(written.bytes / sample.num_rows)
+        sample = complete(self._spool.sample(), self._feed_id)
+        return float(measure_bytes(sample, zstd_level=settings.zstd_level) / sample.num_rows)
 
     def _check_feeds(self) -> None:
         owners: dict[str, set[int]] = {}
         for row in self._base.rows_of("symbol_feeds"):
             owners.setdefault(str(row["symbol"]), set()).add(int(str(row["feed_id"])))
         names = {int(str(row["id"])): str(row["name"]) for row in self._base.rows_of("feeds")}
+        if self._row_unique and not self._source.row_unique_sequence:
+            raise FeedConflictError(
+                f"feed {self._feed!r} numbers its rows, this source brings none of its numbers; name another feed="
+            )
         for symbol in self._touched:
             if self._source.feed is None and symbol in owners:
                 raise SourceAmbiguousError(
@@ -269,16 +277,12 @@ class _Intake:
             low = touched.low if self._options.start is None else self._options.start
             high = touched.high + 1 if self._options.end is None else self._options.end
             located = self._storage.reader.located(self._base, symbol, low, high)
-            if located.rows.num_rows:
-                removed.add(located, np.arange(located.rows.num_rows))
-                touch(self._touched, located.rows, -1)
-                rows += located.rows.num_rows
+            mine = np.flatnonzero(located.rows["feed_id"].to_numpy() == self._feed_id)
+            if len(mine):
+                removed.add(located, mine)
+                touch(self._touched, located.rows.take(pa.array(mine)), -1)
+                rows += len(mine)
         return rows
-
-    def _span(self) -> tuple[int | None, int | None]:
-        lows = [touched.low for touched in self._touched.values()]
-        highs = [touched.high for touched in self._touched.values()]
-        return min(lows, default=None), max(highs, default=None)
 
     def _note(self) -> dict[str, object]:
         return {"source": self._source.described, "feed": self._feed, "rows_in": self._rows_in}

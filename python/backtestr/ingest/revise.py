@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from backtestr._native import TickValidator, sort_ticks
-from backtestr.errors import ArgumentError, InvalidTickError, SymbolNotFoundError
-from backtestr.ingest.change import Change, Touched, commit_change, complete, touch
-from backtestr.ingest.dedup import KEY, VALUES, Removed, column, pair
-from backtestr.models import ReviseReport, ValidationRules
+from backtestr.errors import ArgumentError, InvalidTickError, SequenceConflictError, SymbolNotFoundError
+from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, touch
+from backtestr.ingest.dedup import Merge
+from backtestr.ingest.identity import BY_KEY, BY_VALUE, KEY, VALUES, Removed, pair
+from backtestr.ingest.spool import day_numbers
+from backtestr.instants import to_iso
+from backtestr.models import BarSpec, ReviseReport, ValidationRules
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.layout import intervals
 from backtestr.storage.read import Located
-from backtestr.storage.snapshot import Version
+from backtestr.storage.snapshot import BAR_SPEC, Version
 
 
 def delete_rows(
@@ -36,41 +40,64 @@ def delete_rows(
     return _revise(storage, base, "delete", located, TICK_SCHEMA.empty_table(), dry_run=dry_run)
 
 
-def correct_rows(storage: Storage, rows: object, replacing: object | None) -> ReviseReport:
+def correct_rows(storage: Storage, rows: object, replacing: object | None, *, dry_run: bool) -> ReviseReport:
     """Replace stored rows; see `backtestr.Store.correct`."""
     base = storage.journal.begin()
     new = _canonical(base, rows)
     old = new if replacing is None else _canonical(base, replacing)
     if old.num_rows != new.num_rows:
         raise ArgumentError(f"correct: {new.num_rows} rows for replacing= of {old.num_rows}; give one for each")
+    if replacing is None and not _numbers_rows(base, old):
+        raise ArgumentError("this feed does not number its rows: pass the stored rows as replacing=")
     located = _find(storage, base, old, by_value=replacing is not None)
-    return _revise(storage, base, "correct", located, new)
+    return _revise(storage, base, "correct", located, new, dry_run=dry_run)
 
 
-def cancel_rows(storage: Storage, rows: object) -> ReviseReport:
+def cancel_rows(storage: Storage, rows: object, *, dry_run: bool) -> ReviseReport:
     """Remove stored rows; see `backtestr.Store.cancel`."""
     base = storage.journal.begin()
     old = _canonical(base, rows)
-    numbered = _numbers_rows(base, old)
-    located = _find(storage, base, old, by_value=not numbered)
-    return _revise(storage, base, "cancel", located, TICK_SCHEMA.empty_table())
+    located = _find(storage, base, old, by_value=not _numbers_rows(base, old))
+    return _revise(storage, base, "cancel", located, TICK_SCHEMA.empty_table(), dry_run=dry_run)
+
+
+def set_bar_spec(storage: Storage, spec: BarSpec) -> ReviseReport:
+    """Put a bar specification in force and rebuild all bars by it; see `backtestr.Store.set_bar_spec`."""
+    base = storage.journal.begin()
+    version, touched = base, dict[str, Touched]()
+    if spec != base.bar_spec:
+        touched = {name: Touched(row["min_ns"], row["max_ns"]) for name, row in base.symbols.items()}
+        rows = {
+            "bar_specs": pa.table({"spec_id": [spec.spec_id], "spec": [spec.to_json()]}),
+            "store_settings": pa.table({"name": [BAR_SPEC], "value": [spec.spec_id]}),
+        }
+        change = Change("bar_spec", touched, Removed(), rows, note={"spec_id": spec.spec_id}, spec=spec)
+        version, _ = commit_change(storage, base, change, ())
+    return _report("bar_spec", touched, 0, 0, version, dry_run=False)
 
 
 def _revise(
-    storage: Storage, base: Version, kind: str, located: Located, new: pa.Table, *, dry_run: bool = False
+    storage: Storage, base: Version, kind: str, located: Located, new: pa.Table, *, dry_run: bool
 ) -> ReviseReport:
     removed, touched = Removed(), dict[str, Touched]()
     removed.add(located, np.arange(located.rows.num_rows))
     touch(touched, located.rows, -1)
     touch(touched, new)
+    _refuse_taken_keys(storage, base, removed, new)
     version = base
     if not dry_run and (located.rows.num_rows or new.num_rows):
         change = Change(kind, touched, removed, note={"rows": located.rows.num_rows})
         version, _ = commit_change(storage, base, change, _by_interval(new))
+    return _report(kind, touched, located.rows.num_rows, new.num_rows, version, dry_run=dry_run)
+
+
+def _report(
+    kind: str, touched: Mapping[str, Touched], removed: int, added: int, version: Version, *, dry_run: bool
+) -> ReviseReport:
     return ReviseReport(
         kind=kind,
-        removed=located.rows.num_rows,
-        added=new.num_rows,
+        removed=removed,
+        added=added,
         symbols=tuple(sorted(touched)),
         first=min((t.low for t in touched.values()), default=None),
         last=max((t.high for t in touched.values()), default=None),
@@ -79,16 +106,30 @@ def _revise(
     )
 
 
-def _by_interval(rows: pa.Table) -> Iterator[tuple[str, Iterator[pa.Table]]]:
+def _refuse_taken_keys(storage: Storage, base: Version, removed: Removed, new: pa.Table) -> None:
+    """Refuse corrected rows whose key another stored row has, or two of them share.
+
+    Raises:
+        SequenceConflictError: names the key.
+    """
+    unique = [feed for feed, numbers in _numbering(base).items() if numbers]
+    mine = new.filter(pc.is_in(new["feed_id"], pa.array(unique, pa.uint16())))
+    if mine.num_rows:
+        merge = Merge(storage, base, row_unique=True, removed=removed)
+        if merge.filter(sort_ticks(mine)).num_rows != mine.num_rows:
+            raise SequenceConflictError("correct: two rows have one key; a feed that numbers its rows has each once")
+
+
+def _by_interval(rows: pa.Table) -> Iterator[Addition]:
     if rows.num_rows == 0:
         return
     rows = sort_ticks(rows)
-    days = rows["timestamp_utc"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    days = day_numbers(rows)
     unique, inverse, counts = np.unique(days, return_inverse=True, return_counts=True)
     labels = intervals(unique, counts, 0.0, 1)
     for label in sorted(set(labels.values())):
         mine = np.array([labels[day] == label for day in unique.tolist()])[inverse]
-        yield label, iter([rows.filter(pa.array(mine))])
+        yield Addition(label, iter([rows.filter(pa.array(mine))]))
 
 
 def _canonical(base: Version, data: object) -> pa.Table:
@@ -102,44 +143,65 @@ def _canonical(base: Version, data: object) -> pa.Table:
     accepted, rejected, counts = TickValidator(rules=ValidationRules(reject=frozenset())).validate(table)
     if rejected.num_rows:
         raise InvalidTickError(f"row {rejected['row'][0].as_py()} of the rows given cannot be stored: {dict(counts)}")
-    owners = {str(row["symbol"]): int(str(row["feed_id"])) for row in base.rows_of("symbol_feeds")}
+    owners: dict[str, list[int]] = {}
+    for row in base.rows_of("symbol_feeds"):
+        owners.setdefault(str(row["symbol"]), []).append(int(str(row["feed_id"])))
     for name in accepted["symbol"].unique().to_pylist():
-        if name not in owners:
+        if name not in base.symbols:
             raise SymbolNotFoundError(f"no symbol {name!r} in the store; store.symbols() lists them")
+        if "feed_id" not in accepted.column_names and len(owners[name]) > 1:
+            raise ArgumentError(f"{name!r} has rows of several feeds: give the rows their feed_id column")
     if "sequence" not in accepted.column_names:
         raise ArgumentError("the rows need their sequence column, as store.ticks() returns it")
     if "feed_id" not in accepted.column_names:
-        feeds = pa.array([owners[name] for name in accepted["symbol"].to_pylist()], pa.uint16())
+        feeds = pa.array([owners[name][0] for name in accepted["symbol"].to_pylist()], pa.uint16())
         accepted = accepted.append_column("feed_id", feeds)
     return complete(accepted)
 
 
+def _numbering(base: Version) -> dict[int, bool]:
+    return {int(str(row["id"])): bool(row["row_unique_sequence"]) for row in base.rows_of("feeds")}
+
+
 def _numbers_rows(base: Version, rows: pa.Table) -> bool:
-    unique = {int(str(row["id"])): bool(row["row_unique_sequence"]) for row in base.rows_of("feeds")}
-    return all(unique[feed] for feed in rows["feed_id"].unique().to_pylist())
+    """Whether the rows' feeds number them.
+
+    Raises:
+        ArgumentError: a feed is not known, or some number their rows and some do not.
+    """
+    unique = _numbering(base)
+    feeds = rows["feed_id"].unique().to_pylist()
+    for feed in feeds:
+        if feed not in unique:
+            raise ArgumentError(f"feed_id {feed} is none of the store's; select them from the table feeds")
+    kinds = {unique[feed] for feed in feeds}
+    if len(kinds) > 1:
+        raise ArgumentError("some of the rows' feeds number their rows and some do not; give the rows of one at a time")
+    return kinds != {False}
 
 
 def _find(storage: Storage, base: Version, rows: pa.Table, *, by_value: bool) -> Located:
-    """The stored row of each given row.
+    """The stored row of each given row; by value, the copy with the same sequence goes first.
 
     Raises:
         InvalidTickError: one is not stored.
-        ArgumentError: the feed does not number its rows, and no values were given to go by.
     """
-    if not by_value and not _numbers_rows(base, rows):
-        raise ArgumentError("this feed does not number its rows: pass the stored rows as replacing=")
-    located = Located.join([storage.reader.located(base, name) for name in rows["symbol"].unique().to_pylist()])
+    symbols = rows["symbol"].unique().to_pylist()
+    located = Located.join([storage.reader.located(base, name) for name in symbols])
     if by_value:
-        copies = f"row_number() over (partition by {', '.join(VALUES)}, origin order by sequence, row) as copy"
-        pairs = pair(rows, located.rows, copies, [*VALUES, "copy"])
+        pairs = pair(storage, rows, located.rows, BY_VALUE, [*VALUES, "copy"])
     else:
-        pairs = pair(rows, located.rows, "tick_type = 0 as class", KEY)
-    wanted = pairs.filter("new_row is not null")
-    missing = column(wanted.filter("old_row is null"), "new_row")
+        pairs = pair(storage, rows, located.rows, BY_KEY, KEY)
+    wanted = pairs.filter(pc.is_valid(pairs["new_row"]))
+    missing = wanted.filter(pc.is_null(wanted["old_row"]))["new_row"].to_numpy()
     if len(missing):
-        row = rows.slice(int(missing.min()), 1).to_pylist()[0]
+        at = int(missing.min())
+        when = to_iso(int(rows["timestamp_utc"].cast(pa.int64())[at].as_py()))
         raise InvalidTickError(
-            f"{len(missing)} rows are not stored, such as {row['symbol']!r} at {row['timestamp_utc']}"
+            f"{len(missing)} rows are not stored, such as {rows['symbol'][at].as_py()!r} at {when}, "
+            f"sequence {rows['sequence'][at].as_py()}"
         )
-    which = np.sort(column(wanted, "old_row"))
+    if not by_value and wanted.num_rows != rows.num_rows:
+        raise InvalidTickError("two of the rows given have one key; give each row once")
+    which = np.sort(wanted["old_row"].to_numpy())
     return Located(located.rows.take(pa.array(which)), located.file_ids, located.file[which], located.row[which])

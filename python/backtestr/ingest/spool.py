@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from backtestr._native import sort_ticks
+from backtestr._native import measure_layout, sort_ticks
 from backtestr.storage.layout import DAY_NS
+from backtestr.storage.write import ColumnLayout, ColumnLayouts
 
 _BATCH_ROWS = 16_384
 _RUNS_PER_BUDGET = 3
 
 Key = tuple[bytes, int]
+Layouts = dict[str, ColumnLayout]
 
 
 class Spool:
@@ -59,11 +61,14 @@ class Spool:
 
     def by_interval(
         self, name: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], dict[int, str]]
-    ) -> Iterator[tuple[str, Iterator[pa.Table]]]:
+    ) -> Iterator[tuple[str, Iterator[pa.Table], Layouts | None]]:
         """Intervals in order of time, each with its rows sorted as ticks are, in chunks.
 
         Args:
             name: day numbers and their row counts → the interval of each day.
+
+        Returns:
+            Label, chunks, and the layout by column that fits them all; None where there is one chunk.
         """
         days = np.array(sorted(self._day_counts), np.int64)
         labels = name(days, np.array([self._day_counts[day] for day in days.tolist()], np.int64))
@@ -76,10 +81,10 @@ class Spool:
             return
         self._spill()
         for label, members in ordered:
-            yield (
-                label,
-                _merge([_Cursor(run, day) for run in self._runs for day in members if day in run.batches]),
-            )
+            found = [(run, day) for run in self._runs for day in members if day in run.batches]
+            layouts = [run.layouts[day] for run, day in found]
+            columns = dict(zip(self._runs[0].names, map(_merge_layouts, *layouts), strict=True))
+            yield label, _merge([_Cursor(run, day) for run, day in found]), columns
 
     def close(self) -> None:
         """Remove the runs."""
@@ -88,13 +93,15 @@ class Spool:
         self._runs = []
         self._tables = []
 
-    def _split_in_memory(self, ordered: list[tuple[str, list[int]]]) -> Iterator[tuple[str, Iterator[pa.Table]]]:
+    def _split_in_memory(
+        self, ordered: list[tuple[str, list[int]]]
+    ) -> Iterator[tuple[str, Iterator[pa.Table], Layouts | None]]:
         if not ordered:
             return
         rows = sort_ticks(pa.concat_tables(self._tables))
         self._tables = []
         if len(ordered) == 1:
-            yield ordered[0][0], iter([rows])
+            yield ordered[0][0], iter([rows]), None
             return
         # Several intervals: a symbol's rows of one interval are one slice of the sorted rows.
         interval_of_day = {day: number for number, (_, days) in enumerate(ordered) for day in days}
@@ -106,19 +113,8 @@ class Spool:
         starts, stops = np.append(0, edges), np.append(edges, len(intervals))
         for number, (label, _) in enumerate(ordered):
             mine = intervals[starts] == number
-            yield (
-                label,
-                iter(
-                    [
-                        pa.concat_tables(
-                            [
-                                rows.slice(a, b - a)
-                                for a, b in zip(starts[mine].tolist(), stops[mine].tolist(), strict=True)
-                            ]
-                        )
-                    ]
-                ),
-            )
+            slices = zip(starts[mine].tolist(), stops[mine].tolist(), strict=True)
+            yield label, iter([pa.concat_tables([rows.slice(a, b - a) for a, b in slices])]), None
 
     def _spill(self) -> None:
         if self._tables:
@@ -144,7 +140,9 @@ class _Run:
     """Sorted rows on disk; each IPC batch holds rows of one day."""
 
     path: Path
+    names: list[str]
     batches: dict[int, list[int]] = field(default_factory=dict)
+    layouts: dict[int, ColumnLayouts] = field(default_factory=dict)
     _file: pa.RecordBatchFileReader | None = None
 
     @classmethod
@@ -154,14 +152,16 @@ class _Run:
         numbers = rows["_interval"].to_numpy()
         rows = rows.drop_columns("_interval").unify_dictionaries()
         edges = np.append(np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1)), len(numbers)).tolist()
-        run, count = cls(path), 0
+        run, count = cls(path, rows.column_names), 0
         options = pa.ipc.IpcWriteOptions(compression="lz4", emit_dictionary_deltas=False)
         with (
             pa.OSFile(str(path), "wb") as sink,
             pa.ipc.new_file(sink, rows.schema, options=options) as writer,
         ):
             for start, stop in itertools.pairwise(edges):
-                batches = rows.slice(start, stop - start).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
+                mine = rows.slice(start, stop - start).combine_chunks()
+                run.layouts[int(numbers[start])] = measure_layout(mine)
+                batches = mine.to_batches(max_chunksize=_BATCH_ROWS)
                 for batch in batches:
                     writer.write_batch(batch)
                 run.batches[int(numbers[start])] = list(range(count, count + len(batches)))
@@ -241,3 +241,9 @@ def _merge(cursors: list[_Cursor]) -> Iterator[pa.Table]:
         cursors = [cursor for cursor in cursors if cursor.rows is not None and cursor.rows.num_rows]
         if parts:
             yield sort_ticks(pa.concat_tables(parts))
+
+
+def _merge_layouts(*parts: ColumnLayout) -> ColumnLayout:
+    present, nulls, digits, whole = zip(*parts, strict=True)
+    # A column that one part lacks altogether is null there.
+    return any(present), any(nulls), max(digits), max(whole)

@@ -27,6 +27,7 @@ class IngestReport:
         replaced: earlier rows that ``mode="replace"`` took out.
         reasons: rows per rejecting reason; a row may have several.
         flags: rows per reason that only counts.
+        skipped: what the source holds besides ticks, by kind; no rows of the count.
         symbols: symbols with accepted rows.
         first: first accepted instant, ns since 1970-01-01 UTC; None without accepted rows.
         last: last accepted instant, ns since 1970-01-01 UTC.
@@ -53,6 +54,7 @@ class IngestReport:
     replaced: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict, hash=False)
     flags: Mapping[str, int] = field(default_factory=dict, hash=False)
+    skipped: Mapping[str, int] = field(default_factory=dict, hash=False)
     symbols: tuple[str, ...] = ()
     first: int | None = None
     last: int | None = None
@@ -113,6 +115,7 @@ class IngestReport:
         return out | {
             "reasons": dict(self.reasons),
             "flags": dict(self.flags),
+            "skipped": dict(self.skipped),
             "symbols": list(self.symbols),
             "first": None if self.first is None else to_iso(self.first),
             "last": None if self.last is None else to_iso(self.last),
@@ -162,7 +165,7 @@ class IngestReport:
         return "\n".join(lines)
 
     def _counted(self) -> list[tuple[str, Mapping[str, int]]]:
-        return [("rejected for", self.reasons), ("flagged as", self.flags)]
+        return [("rejected for", self.reasons), ("flagged as", self.flags), ("left out", self.skipped)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from backtestr.errors import StoreError
 from backtestr.storage.commit import Commit
+from backtestr.storage.snapshot import MATERIALIZED
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.(up|down)\.sql")
 _DATA_COLUMNS = """
@@ -58,8 +60,8 @@ def shipped() -> list[Migration]:
     return [Migration(version, name, pair["up"], pair["down"]) for (version, name), pair in sorted(texts.items())]
 
 
-def initial_commit() -> Commit:
-    """The first record of a store: all migrations, as the rows they result in."""
+def initial_commit(timeframes: Iterable[str]) -> Commit:
+    """The first record of a store: all migrations, as the rows they result in, and the timeframes it stores."""
     scratch = duckdb.connect()
     scratch.execute(_DATA_COLUMNS)
     migrations = shipped()
@@ -75,4 +77,6 @@ def initial_commit() -> Commit:
             "applied_utc": pa.array([now] * len(migrations), pa.timestamp("us")),
         }
     )
-    return Commit("create", rows={"data_columns": columns, "schema_migrations": applied})
+    settled = pa.table({"name": [MATERIALIZED], "value": [" ".join(timeframes)]})
+    rows = {"data_columns": columns, "schema_migrations": applied, "store_settings": settled}
+    return Commit("create", rows=rows)

@@ -57,7 +57,7 @@ def read_bars(
     wanted: dict[str, list[str]] = {}
     for symbol in known_symbols(version, symbols):
         wanted.setdefault(_basis(version, symbol, price), []).append(symbol)
-    stored = {Timeframe.parse(text).ns for text in storage.settings.materialized_timeframes}
+    stored = {Timeframe.parse(text).ns for text in version.timeframes}
     parts = [BARS.empty_table()]
     for basis, names in wanted.items():
         materialised = [name for name in names if frame.ns in stored and basis in version.bases.get(name, ())]

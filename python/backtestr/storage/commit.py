@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from backtestr.errors import LogCorruptError
+from backtestr.schema import TICKS
 
 FILES = pa.schema(
     [
@@ -27,6 +28,11 @@ FILES = pa.schema(
     ]
 )
 """Data files. ``path`` is relative to the store; times are of the rows."""
+
+LAST_ROW = pa.schema(
+    [pa.field(column.name, pa.string() if pa.types.is_dictionary(column.type) else column.type) for column in TICKS]
+)
+"""A tick as the index keeps it: plain text instead of dictionaries."""
 
 INDEX = pa.schema(
     [
@@ -46,10 +52,10 @@ INDEX = pa.schema(
         pa.field("bids", pa.int64(), nullable=False),
         pa.field("asks", pa.int64(), nullable=False),
         pa.field("composites", pa.int64(), nullable=False),
-        pa.field("last", pa.binary()),
+        pa.field("last", pa.struct(list(LAST_ROW))),
     ]
 )
-"""Where a symbol's rows are in a file (bars: a timeframe's and basis'); ``last`` is the last row as Arrow IPC."""
+"""Where a symbol's rows are in a file (bars: a timeframe's and basis'); ``last`` is the last tick, null for bars."""
 
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 

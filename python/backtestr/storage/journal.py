@@ -19,7 +19,10 @@ _PAUSE_S = 0.02
 
 
 class Journal:
-    """A store's current version and, once it writes, the writer's lock and log."""
+    """A store's current version and, once it writes, the writer's lock and log.
+
+    Whoever changes the store holds ``writing`` from `begin` to `commit`; readers do not wait for it.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -27,12 +30,13 @@ class Journal:
         self._log: LogWriter | None = None
         self._tail = LogReader(layout.log, 0)
         self._poison: str | None = None
-        self.mutex = threading.RLock()
+        self._mutex = threading.RLock()
+        self.writing = threading.RLock()
         self.version = Version()
 
     def refresh(self) -> Version:
         """Move forward to the last durable commit."""
-        with self.mutex:
+        with self._mutex:
             for lsn, time_ns, payload in self._read():
                 self.version = self.version.apply(lsn, time_ns, Commit.decode(payload))
             return self.version
@@ -53,7 +57,7 @@ class Journal:
             StoreLockedError: another process writes.
             StorePoisonedError: an earlier write failed.
         """
-        with self.mutex:
+        with self._mutex:
             if self._poison:
                 raise StorePoisonedError(f"an earlier write failed ({self._poison}); close the store and open it again")
             if self._log is None:
@@ -69,7 +73,7 @@ class Journal:
         Raises:
             StorePoisonedError: the append failed; whether it is durable is known after reopening.
         """
-        with self.mutex:
+        with self._mutex:
             if self._log is None:
                 self.begin()
             assert self._log is not None  # noqa: S101 - begin() sets it or raises
@@ -83,7 +87,7 @@ class Journal:
 
     def close(self) -> None:
         """Release the writer's lock."""
-        with self.mutex:
+        with self._mutex:
             if self._log is not None and not self._poison:
                 # all that was acknowledged is durable; the next writer cuts and marks the log where this one cannot
                 with contextlib.suppress(StoreIOError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.footer import Footer
 from backtestr.storage.layout import TICKS, Layout
 from backtestr.storage.snapshot import File, Span, Version
-from backtestr.storage.write import read_footer
+from backtestr.storage.write import ColumnLayouts, layout_of, read_footer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Located:
 
 
 _FOOTERS = 4_096
+_GROUPS_AT_ONCE = 24
 _TEXT = {"symbol", "conditions", "timeframe", "price_basis"}
 _STORED_BARS = pa.schema([field for field in BAR_SCHEMA if field.name != "vwap"])
 
@@ -79,10 +80,22 @@ class Reader:
         table = pa.concat_tables([part.select(wanted.names) for part in parts] or [wanted.empty_table()])
         return table.unify_dictionaries()
 
-    def located(self, version: Version, symbol: str, start: int | None = None, end: int | None = None) -> Located:
-        """Ticks of a symbol in [start, end) ns with the place of each, file by file."""
+    def located(
+        self,
+        version: Version,
+        symbol: str,
+        start: int | None = None,
+        end: int | None = None,
+        sequences: tuple[int, int] | None = None,
+    ) -> Located:
+        """Ticks of a symbol in [start, end) ns with the place of each, file by file.
+
+        With ``sequences`` only files that may hold one from the first to the second of them.
+        """
         parts = []
         for span in version.spans(symbol, start, end):
+            if sequences and (span.max_sequence < sequences[0] or span.min_sequence > sequences[1]):
+                continue
             rows, first = self._window(span, TICK_SCHEMA, start, end)
             place = np.arange(first, first + rows.num_rows)
             parts.append(Located(rows, [span.file.file_id], np.zeros(rows.num_rows, np.int64), place))
@@ -104,11 +117,22 @@ class Reader:
                 parts.append(self._span(span, _STORED_BARS, start, end))
         return pa.concat_tables(parts).unify_dictionaries()
 
-    def file(self, file: File) -> pa.Table:
-        """All rows of a file in canonical columns."""
+    def file_parts(self, file: File) -> Iterator[tuple[int, pa.Table]]:
+        """All rows of a file in canonical columns, some row groups at a time, with the number of the first row."""
         schema = TICK_SCHEMA if file.table == TICKS else _STORED_BARS
         with self._open(file) as parquet:
-            return widen(_decoded(parquet, file, list(range(parquet.num_row_groups)), schema), schema)
+            first = 0
+            for start in range(0, parquet.num_row_groups, _GROUPS_AT_ONCE):
+                groups = list(range(start, min(start + _GROUPS_AT_ONCE, parquet.num_row_groups)))
+                rows = widen(_decoded(parquet, file, groups, schema), schema)
+                yield first, rows
+                first += rows.num_rows
+
+    def columns(self, file: File) -> ColumnLayouts:
+        """The layout that a file's ticks are stored in."""
+        with self._open(file) as parquet:
+            stored = {column.name: column for column in parquet.schema_arrow}
+        return [layout_of(stored.get(column.name)) for column in TICK_SCHEMA]
 
     def _span(self, span: Span, schema: pa.Schema, start: int | None, end: int | None) -> pa.Table:
         return self._window(span, schema, start, end)[0]

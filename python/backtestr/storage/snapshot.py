@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -39,8 +39,13 @@ SMALL_TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
     "feeds": (pa.schema({"id": _ID, "name": _TEXT, "row_unique_sequence": pa.bool_()}), ("id",)),
     "symbol_feeds": (pa.schema({"symbol": _TEXT, "feed_id": _ID}), ("symbol", "feed_id")),
     "bar_specs": (pa.schema({"spec_id": _TEXT, "spec": _TEXT}), ("spec_id",)),
+    "store_settings": (pa.schema({"name": _TEXT, "value": _TEXT}), ("name",)),
 }
 """Tables that are held in memory, with their key: the newest row of a key holds."""
+
+MATERIALIZED = "materialized_timeframes"
+BAR_SPEC = "bar_spec"
+_DEFAULT_TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 
 
 class File(NamedTuple):
@@ -68,6 +73,11 @@ class Span(NamedTuple):
     rows: int
     min_ns: int
     max_ns: int
+    min_sequence: int
+    max_sequence: int
+
+
+_SPAN_COLUMNS = Span._fields[1:]
 
 
 @dataclass(frozen=True)
@@ -120,8 +130,7 @@ class Version:
 
     @cached_property
     def _columns(self) -> dict[str, npt.NDArray[np.int64]]:
-        names = ("first_group", "groups", "first_row", "rows", "min_ns", "max_ns")
-        return {name: self.index[name].to_numpy() for name in names}
+        return {name: self.index[name].to_numpy() for name in _SPAN_COLUMNS}
 
     @cached_property
     def _file_ids(self) -> list[str]:
@@ -148,10 +157,7 @@ class Version:
         return [
             Span(
                 self.file_by_id[self._file_ids[row]],
-                *(
-                    int(column[name][row])
-                    for name in ("first_group", "groups", "first_row", "rows", "min_ns", "max_ns")
-                ),
+                *(int(column[name][row]) for name in _SPAN_COLUMNS),
             )
             for row in rows.tolist()
         ]
@@ -183,12 +189,42 @@ class Version:
     @cached_property
     def bar_spec(self) -> BarSpec:
         """The bar specification in force."""
-        rows = self.rows_of("bar_specs")
-        return BarSpec.from_json(str(rows[-1]["spec"])) if rows else BarSpec()
+        specs = {row["spec_id"]: str(row["spec"]) for row in self.rows_of("bar_specs")}
+        spec_id = self.store_settings.get(BAR_SPEC)
+        return BarSpec() if spec_id is None else BarSpec.from_json(specs[spec_id])
+
+    @cached_property
+    def timeframes(self) -> tuple[str, ...]:
+        """The timeframes whose bars are stored, finest first: settled when the store was made."""
+        text = self.store_settings.get(MATERIALIZED)
+        return _DEFAULT_TIMEFRAMES if text is None else tuple(text.split())
+
+    @cached_property
+    def store_settings(self) -> dict[str, str]:
+        """What belongs to the store, not to the process that opens it, by name."""
+        return {str(row["name"]): str(row["value"]) for row in self.rows_of("store_settings")}
+
+    def basis_by_symbol(self) -> dict[str, tuple[str, ...]]:
+        """The price bases whose bars belong to the view ``bars``, by symbol, whether or not they have any."""
+        return {name: price_bases([row[kind] for kind in KINDS]) for name, row in self.symbols.items()}
 
     def rows_of(self, table: str) -> list[dict[str, object]]:
         """Rows of a small table."""
         return self.tables[table].to_pylist()  # type: ignore[no-any-return]
+
+
+KINDS = ("trades", "bids", "asks", "composites")
+"""Counts of rows by tick type, in its order."""
+
+
+def price_bases(counts: Sequence[int]) -> tuple[str, ...]:
+    """The bases whose bars are materialised for a symbol with so many rows of each kind (design decision 10)."""
+    trades, bids, asks, composites = counts
+    if trades:
+        return ("trade",)
+    if composites:
+        return ("mid",)
+    return tuple(name for name, count in (("bid", bids), ("ask", asks)) if count)
 
 
 def _upsert(old: pa.Table, new: pa.Table, key: Iterable[str]) -> pa.Table:

@@ -25,18 +25,23 @@ pub struct ColumnLayout {
     pub nulls: bool,
     /// Decimal places, or digits after the second.
     pub digits: u8,
-    /// 18 digits are not enough.
-    pub wide: bool,
+    /// Digits before the point.
+    pub whole: u8,
 }
 
 impl ColumnLayout {
+    /// Whether 18 digits are not enough.
+    fn is_wide(self) -> bool {
+        self.digits + self.whole > 18
+    }
+
     /// The layout that fits both.
     pub fn merge(self, other: Self) -> Self {
         Self {
             present: self.present | other.present,
             nulls: self.nulls | other.nulls,
             digits: self.digits.max(other.digits),
-            wide: self.wide | other.wide,
+            whole: self.whole.max(other.whole),
         }
     }
 }
@@ -55,7 +60,7 @@ fn measure_column(column: &ArrayRef) -> ColumnLayout {
     match column.data_type() {
         DataType::Decimal128(_, scale) => {
             let array = column.as_primitive::<Decimal128Type>();
-            (layout.digits, layout.wide) = decimal_digits(array, (*scale).max(0) as u8);
+            (layout.digits, layout.whole) = decimal_digits(array, (*scale).max(0) as u8);
         }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             let array = column.as_primitive::<TimestampNanosecondType>();
@@ -82,34 +87,34 @@ fn divisible<const D: i64>(values: &[i128]) -> bool {
     values.iter().all(|value| *value as i64 % D == 0)
 }
 
-fn decimal_digits(array: &PrimitiveArray<Decimal128Type>, scale: u8) -> (u8, bool) {
-    let mut digits = 0_u8;
-    let narrow = all(array, |values| {
+/// Decimal places that the values need, and digits before the point.
+fn decimal_digits(array: &PrimitiveArray<Decimal128Type>, scale: u8) -> (u8, u8) {
+    let (mut digits, mut largest) = (0_u8, 0_u128);
+    let is_short = all(array, |values| {
         if values.iter().any(|value| i128::from(*value as i64) != *value) {
             return false;
         }
+        let here = values.iter().fold(0, |most, value| (*value as i64).unsigned_abs().max(most));
+        largest = largest.max(u128::from(here));
         while digits < scale && !divides(values, scale - digits) {
             digits += 1;
         }
         true
     });
-    if narrow && all(array, |values| fits_18(values, scale - digits)) {
-        return (digits, false);
+    if !is_short {
+        digits = 0;
+        all(array, |values| {
+            largest = values.iter().fold(largest, |most, value| value.unsigned_abs().max(most));
+            let has_more =
+                |digits: u8| values.iter().any(|value| value % 10_i128.pow(u32::from(scale - digits)) != 0);
+            while digits < scale && has_more(digits) {
+                digits += 1;
+            }
+            true
+        });
     }
-    digits = 0;
-    all(array, |values| {
-        while digits < scale && values.iter().any(|value| value % 10_i128.pow(u32::from(scale - digits)) != 0)
-        {
-            digits += 1;
-        }
-        true
-    });
-    (digits, !all(array, |values| fits_18(values, scale - digits)))
-}
-
-fn fits_18(values: &[i128], dropped: u8) -> bool {
-    let bound = 10_i128.pow(18 + u32::from(dropped));
-    values.iter().all(|value| -bound < *value && *value < bound)
+    let whole = (largest / 10_u128.pow(u32::from(scale))).checked_ilog10().map_or(0, |power| power + 1);
+    (digits, whole as u8)
 }
 
 /// Whether 10^zeros divides every value; the divisors are constants so that no division instruction is needed.
@@ -181,7 +186,7 @@ fn narrow_column(column: &ArrayRef, layout: ColumnLayout) -> ArrayRef {
         DataType::Decimal128(_, scale) => {
             let array = column.as_primitive::<Decimal128Type>();
             let (scale, digits) = ((*scale).max(0) as u8, layout.digits);
-            if layout.wide {
+            if layout.is_wide() {
                 let divisor = 10_i128.pow(u32::from(scale - digits));
                 let values: ScalarBuffer<i128> = array.values().iter().map(|value| value / divisor).collect();
                 let narrowed = PrimitiveArray::<Decimal128Type>::new(values, array.nulls().cloned());
@@ -320,7 +325,7 @@ mod tests {
     fn cents_in_milliseconds_shrink() {
         let batch = batch(vec![Some(125_000_000), Some(-310_000_000)], vec![1_000_000, -2_000_000]);
         let layout = measure(&batch);
-        assert_eq!((layout[0].digits, layout[0].wide, layout[1].digits), (2, false, 3));
+        assert_eq!((layout[0].digits, layout[0].whole, layout[1].digits), (2, 1, 3));
         let small = narrow(&batch, &layout).unwrap();
         assert_eq!(small.column(0).data_type(), &DataType::Decimal64(18, 2));
         assert_eq!(small.column(1).data_type(), &DataType::Timestamp(TimeUnit::Millisecond, None));

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crate::boundary::{ArrowInput, enter, table};
 
-type Layout = (bool, bool, u8, bool);
+type Layout = (bool, bool, u8, u8);
 
-/// Each column's layout as (present, nulls, digits, wide), over all batches.
+/// Each column's layout as (present, nulls, digits, whole), over all batches.
 #[pyfunction]
 pub(crate) fn measure_layout(py: Python<'_>, data: ArrowInput) -> PyResult<Vec<Layout>> {
     enter(py, || {
@@ -21,7 +21,7 @@ pub(crate) fn measure_layout(py: Python<'_>, data: ArrowInput) -> PyResult<Vec<L
                 *sum = sum.merge(part);
             }
         }
-        Ok(merged.into_iter().map(|c| (c.present, c.nulls, c.digits, c.wide)).collect())
+        Ok(merged.into_iter().map(|c| (c.present, c.nulls, c.digits, c.whole)).collect())
     })
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn narrow<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let layout: Vec<_> = layout
         .into_iter()
-        .map(|(present, nulls, digits, wide)| ColumnLayout { present, nulls, digits, wide })
+        .map(|(present, nulls, digits, whole)| ColumnLayout { present, nulls, digits, whole })
         .collect();
     let (schema, batches) = enter(py, || {
         let empty = layout::narrow(&RecordBatch::new_empty(data.schema), &layout)?;

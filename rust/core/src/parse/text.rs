@@ -140,7 +140,7 @@ impl<'a> Text<'a> {
                     cell_end -= 1;
                 }
                 if count == 0 && !quoted && cell_end == cell_start {
-                    return Ok(Some((after + 1, 0)));
+                    return Ok(Some(((after + 1).min(bytes.len()), 0)));
                 }
             }
             if let Some(cell) = cells.get_mut(count) {
@@ -150,7 +150,7 @@ impl<'a> Text<'a> {
             if row_ends {
                 if count != cells.len() {
                     if count == 1 && !quoted && bytes[start..cell_end].iter().all(|&byte| byte == b' ') {
-                        return Ok(Some((after + 1, 0)));
+                        return Ok(Some(((after + 1).min(bytes.len()), 0)));
                     }
                     return Err(self.wrong_count(start, count, cells.len()));
                 }

@@ -114,3 +114,12 @@ fn values_set_bits_and_never_stop() {
     let faults = faults.as_primitive::<arrow_array::types::UInt32Type>();
     assert_eq!(faults.values()[..], [1 | 1 << 5 | 1 << 8, 1 << 6, 0]);
 }
+
+#[test]
+fn blanks_without_a_line_end_are_no_row() {
+    for end in ["\r", " ", "  \r", "\n \r"] {
+        let text = format!("A,2020-01-01T00:00:00,1,\n{end}");
+        let parsed = parse(&text).unwrap();
+        assert_eq!((parsed.batch.num_rows(), parsed.consumed), (1, text.len()), "{end:?}");
+    }
+}
