@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 from decimal import Decimal
 from fractions import Fraction
@@ -8,7 +9,7 @@ from fractions import Fraction
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import backtestr as bt
@@ -390,3 +391,38 @@ def test_vwap_per_symbol(rows: list[dict[str, object]]) -> None:
         for r in bt.vwap(table(rows)).to_pylist()
     ]
     assert found == want
+
+
+class TestInterleaved:
+    NAMES = ["A", "A\0", "B", "AB", "ABCDEFGH", "ABCDEFGHI", "ABCDEFG", "a symbol of many bytes", "é", "BA"]
+
+    @given(st.integers(0, 2**32), st.integers(1, 10), st.sampled_from([10**6, 10**9, 10**11]), st.booleans())
+    @settings(max_examples=25)
+    def test_symbols_in_turns_equal_symbols_in_blocks(self, seed: int, count: int, gap: int, shuffled: bool) -> None:
+        rng = random.Random(seed)
+        rows = [
+            tick(at * gap // 100, rng.randrange(1, 99), rng.randrange(5), symbol=rng.choice(self.NAMES[:count]))
+            | {"sequence": at}
+            for at in range(5_000)
+        ]
+        blocks = sorted(rows, key=lambda row: row["symbol"])
+        want = bt.aggregate_bars(table(blocks), STANDARD)
+        if shuffled:
+            rows[100:160] = rng.sample(rows[100:160], 60)
+        whole = table(rows)
+        cut = rng.randrange(5_000)
+        for data in (whole, pa.concat_tables([whole[:cut].combine_chunks(), whole[cut:].combine_chunks()])):
+            for kind in (pa.string(), pa.large_string(), pa.string_view()):
+                names = data["symbol"].cast(kind)
+                assert bt.aggregate_bars(data.set_column(0, "symbol", names), STANDARD).equals(want)
+
+    def test_a_refused_row_is_named(self) -> None:
+        rows = [tick(at, 1, symbol="ABC"[at % 3]) for at in range(6_000)]
+        for name in ("price", "volume"):
+            data = table(rows)
+            column = data[name].combine_chunks()
+            holed = pa.compute.if_else(
+                pa.array([at != 4_321 for at in range(6_000)]), column, pa.scalar(None, column.type)
+            )
+            with pytest.raises(InvalidTickError, match="row 4321"):
+                bt.aggregate_bars(data.set_column(data.column_names.index(name), name, holed), ["1m"])
