@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -55,6 +56,7 @@ class Store:
         reader = Reader(layout, verify=self._settings.verify == "always")
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader)
         self._session: Session | None = None
+        self._session_lock = threading.Lock()
 
     def ingest(
         self,
@@ -187,7 +189,7 @@ class Store:
             SQLError: not one read-only statement over known tables, or it does not run.
         """
         storage = self._readable()
-        with storage.journal.mutex:
+        with self._session_lock:
             if self._session is None:
                 self._session = Session(storage.layout, storage.settings)
         return run_sql(self._session, storage.journal.version, text, params, tables or {})
