@@ -18,6 +18,14 @@ from backtestr.storage.snapshot import SMALL_TABLES, File, Version
 
 SCHEMA = "financial_data"
 _LISTED = {"exchange_codes": ("exchanges", "code"), "feed_names": ("feeds", "name")}
+_SQL_TYPES = {
+    pa.string(): "VARCHAR",
+    pa.bool_(): "BOOLEAN",
+    pa.uint16(): "USMALLINT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.timestamp("us"): "TIMESTAMP",
+}
 
 # `/` on decimals is DOUBLE in DuckDB, so prices are averaged on unscaled integers; their text is the exact way there.
 _VWAP = f"""
@@ -60,37 +68,46 @@ class Session:
         self._connection.execute("set lock_configuration = true")
 
     def cursor(self, version: Version, files: Mapping[str, Iterable[File]]) -> duckdb.DuckDBPyConnection:
-        """A cursor on one version whose views read the given files of each table.
+        """A cursor on one version whose views read the given files of each table named; others are empty.
 
         Raises:
             DataCorruptError: a file is not what the log says.
         """
-        cursor = self._connection.cursor()
-        cursor.execute(f"set search_path = '{SCHEMA}'")
-        for table in _file_tables(version):
-            listed = list(files.get(table, ()))
-            self._verify_files(listed)
-            paths = [str(self._layout.root / file.path) for file in listed] or [str(empty_file(self._layout, table))]
-            cursor.execute(f"set variable {table}_files = [{', '.join(map(_text, paths))}]")
-        for variable, (table, column) in _LISTED.items():
-            values = {int(str(row["id"])): str(row[column]) for row in version.rows_of(table)}
-            listed_values = [values.get(number) for number in range(1, max(values, default=0) + 1)]
-            sql = ", ".join("null" if value is None else _text(value) for value in listed_values)
-            cursor.execute(f"set variable {variable} = [{sql}]::varchar[]")
-        for table in SMALL_TABLES:
-            cursor.register(f"{table}_rows", version.tables[table])
-            cursor.execute(f"create or replace temp view {table} as from {table}_rows")
         with self._lock:
             columns = version.tables["data_columns"]
             if self._columns is None or not columns.equals(self._columns):
-                for table in _file_tables(version):
-                    cursor.execute(view_sql(table, columns))
+                with self._connection.cursor() as maker:
+                    self._set_files(maker, _file_tables(version), {})
+                    for table in {*_file_tables(version), *SMALL_TABLES}:
+                        maker.execute(view_sql(table, columns))
                 self._columns = columns
+            cursor = self._connection.cursor()
+        cursor.execute(f"set search_path = '{SCHEMA}'")
+        self._set_files(cursor, _file_tables(version), files)
+        if TICKS in files:
+            for variable, (table, column) in _LISTED.items():
+                values = {int(str(row["id"])): str(row[column]) for row in version.rows_of(table)}
+                listed = [values.get(number) for number in range(1, max(values, default=0) + 1)]
+                sql = ", ".join("null" if value is None else _text(value) for value in listed)
+                cursor.execute(f"set variable {variable} = [{sql}]::varchar[]")
+        for table in SMALL_TABLES.keys() & files.keys():
+            cursor.register("incoming_rows", version.tables[table])
+            cursor.execute(f"set variable {table}_rows = (select list(r) from incoming_rows r)")
+            cursor.unregister("incoming_rows")
         return cursor
 
     def close(self) -> None:
         """Release DuckDB."""
         self._connection.close()
+
+    def _set_files(
+        self, cursor: duckdb.DuckDBPyConnection, tables: Iterable[str], files: Mapping[str, Iterable[File]]
+    ) -> None:
+        for table in tables:
+            listed = list(files.get(table, ()))
+            self._verify_files(listed)
+            paths = [str(self._layout.root / file.path) for file in listed] or [str(empty_file(self._layout, table))]
+            cursor.execute(f"set variable {table}_files = [{', '.join(map(_text, paths))}]")
 
     def _verify_files(self, files: Iterable[File]) -> None:
         if not self._verify:
@@ -127,9 +144,17 @@ def write_empty_files(layout: Layout, columns: pa.Table) -> None:
 
 
 def view_sql(table: str, columns: pa.Table) -> str:
-    """The view of a file-backed table, made from its rows in ``data_columns``."""
+    """The view of a table, made from its rows in ``data_columns``; the store's own tables have none."""
     live = [row for row in columns.to_pylist() if row["table_name"] == table and row["dropped_lsn"] is None]
     live.sort(key=lambda row: row["field_id"])
+    if table in SMALL_TABLES:
+        schema = SMALL_TABLES[table][0]
+        held = ", ".join(f'"{field.name}" {_SQL_TYPES[field.type]}' for field in schema)
+        shown = [f'r."{row["name"]}"::{row["type"]} as "{row["name"]}"' for row in live]
+        return (
+            f"create or replace view {SCHEMA}.{table} as select {', '.join(shown) or 'r.*'} "
+            f"from (select unnest(getvariable('{table}_rows')::struct({held})[]) as r)"
+        )
     fields, shown = [], []
     for row in live:
         name, kind = row["name"], row["type"]
