@@ -226,7 +226,7 @@ def test_a_query_that_grows_without_end_stops_at_the_memory_limit(store: bt.Stor
 
 
 def test_declared_tables_are_empty_with_the_declared_types(tmp_path: Path) -> None:
-    columns = initial_commit().rows["data_columns"].to_pylist()
+    columns = initial_commit(["1m"]).rows["data_columns"].to_pylist()
     with bt.open(tmp_path / "s") as store, duckdb.connect() as plain:
         for table in sorted({row["table_name"] for row in columns}):
             declared = [row for row in columns if row["table_name"] == table]
