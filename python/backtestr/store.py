@@ -16,7 +16,8 @@ from backtestr.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
-from backtestr.ingest.load import LoadOptions, Progress, load_source
+from backtestr.ingest.load import LoadOptions, load_source
+from backtestr.ingest.progress import Progress
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
 from backtestr.instants import Instant, range_ns
 from backtestr.models import BarSpec, IngestReport, ReviseReport, StoreInfo, ValidationRules
@@ -72,7 +73,7 @@ class Store:
         max_rejected: float | None = None,
         allow_mixed: bool = False,
         dry_run: bool = False,
-        progress: Progress | None = None,
+        progress: bool | Progress | None = None,
         **options: Any,
     ) -> IngestReport:
         """Validate a source's rows and commit them with their bars.
@@ -90,7 +91,8 @@ class Store:
             max_rejected: share of rejected rows (0 to 1) above which nothing is loaded.
             allow_mixed: let a symbol have rows of several feeds.
             dry_run: report without writing.
-            progress: called with (rows done, rows in all or None, what is being done).
+            progress: True for a bar on the terminal or in the notebook, or a function that is called with (rows done,
+                rows in all or None, what is being done).
             **options: the source's own options, such as ``market=``, ``timezone=`` or ``columns=``.
 
         Returns:

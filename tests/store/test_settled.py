@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import backtestr as bt
-from backtestr.errors import SequenceConflictError, SourceStructureError
+from backtestr.errors import ArgumentError, SequenceConflictError, SourceStructureError
 from backtestr.sources import OpenedSource, TickBatch, register
 from tests.kernels import model
 from tests.kernels.ticks import rows_of
@@ -183,3 +183,13 @@ def test_a_file_holds_no_more_bytes_than_allowed(tmp_path: Path) -> None:
         assert window.num_rows == 500
         assert store.sql("select count(*) n from ticks").to_pylist() == [{"n": 60_000}]
         assert_bars_in_step(store)
+
+
+def test_progress_is_told_or_shown(store: bt.Store, capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[int, int | None, str]] = []
+    store.ingest(trades([(0, "1", "1")]), feed="f", progress=lambda *facts: told.append(facts))
+    assert told == [(1, None, "reading Table"), (1, 1, "writing 2024-01")]
+    store.ingest(trades([(1, "1", "1")]), feed="f", progress=True)
+    assert capsys.readouterr() == ("", ""), "nothing is drawn where nobody watches"
+    with pytest.raises(ArgumentError, match="progress="):
+        store.ingest(trades([(2, "1", "1")]), feed="f", progress="yes")

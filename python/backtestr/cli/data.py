@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +12,6 @@ from backtestr.cli.output import choose_format, is_terminal, write_rows, write_v
 from backtestr.cli.session import AsJson, End, Format, Limit, Output, Start, StorePath, opened
 from backtestr.errors import ArgumentError
 from backtestr.models import ValidationRules
-
-Progress = Callable[[int, "int | None", str], None]
 
 
 def register(app: typer.Typer) -> None:
@@ -63,22 +59,21 @@ def ingest(
     extra = {name: value for name, value in given.items() if value is not None}
     with opened(store, read_only=False) as market_data:
         for path in paths:
-            with _progress(shown=is_terminal() and not as_json) as progress:
-                report = market_data.ingest(
-                    path,
-                    source=source,
-                    symbol=symbol,
-                    feed=feed,
-                    mode=mode,
-                    start=start,
-                    end=end,
-                    rules=rules,
-                    max_rejected=max_rejected,
-                    allow_mixed=allow_mixed,
-                    dry_run=dry_run,
-                    progress=progress,
-                    **extra,
-                )
+            report = market_data.ingest(
+                path,
+                source=source,
+                symbol=symbol,
+                feed=feed,
+                mode=mode,
+                start=start,
+                end=end,
+                rules=rules,
+                max_rejected=max_rejected,
+                allow_mixed=allow_mixed,
+                dry_run=dry_run,
+                progress=is_terminal() and not as_json,
+                **extra,
+            )
             write_value(report, as_json=as_json)
 
 
@@ -152,27 +147,3 @@ def _option(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Progress | None]:
-    """A bar on stderr that the load moves, where one is shown."""
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    layout = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*layout, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task("reading", total=None)
-
-        def move(done: int, total: int | None, what: str) -> None:
-            display.update(task, completed=done, total=total, description=what)
-
-        yield move

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from backtestr.errors import ArgumentError, FeedConflictError, SourceAmbiguousEr
 from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, complete_layouts, touch
 from backtestr.ingest.dedup import Merge
 from backtestr.ingest.identity import Removed
+from backtestr.ingest.progress import Progress, shown
 from backtestr.ingest.quarantine import QuarantineWriter
 from backtestr.ingest.spool import Spool
 from backtestr.models import IngestReport, ValidationRules
@@ -31,7 +32,6 @@ from backtestr.storage.layout import intervals
 from backtestr.storage.snapshot import Version
 from backtestr.storage.write import measure_bytes
 
-Progress = Callable[[int, int | None, str], object]
 _PREFETCHED = 2
 
 
@@ -46,7 +46,7 @@ class LoadOptions:
     max_rejected: float
     allow_mixed: bool
     dry_run: bool
-    progress: Progress | None
+    progress: bool | Progress | None
 
 
 def load_source(storage: Storage, data: Any, how: LoadOptions, *, source: str | None, **options: Any) -> IngestReport:
@@ -56,8 +56,8 @@ def load_source(storage: Storage, data: Any, how: LoadOptions, *, source: str | 
         SourceError: the data is not of a known format, or ambiguous.
     """
     opened = open_source(data, source=source, **options)
-    with storage.journal.writing:
-        return load(storage, opened, how)
+    with storage.journal.writing, shown(how.progress) as progress:
+        return load(storage, opened, dataclasses.replace(how, progress=progress))
 
 
 def load(storage: Storage, source: OpenedSource, options: LoadOptions) -> IngestReport:
@@ -131,8 +131,7 @@ class _Intake:
         self._reasons.update(counts)
         self._quarantine.add(rejected, batch.member, first, batch.locate)
         self._spool.add(accepted, touch(self._touched, accepted))
-        if self._options.progress:
-            self._options.progress(self._rows_in, None, f"reading {batch.member}")
+        self._tell(self._rows_in, None, f"reading {batch.member}")
 
     def commit(self, began: float) -> IngestReport:
         """Merge with what is stored, write, commit and report."""
@@ -212,13 +211,16 @@ class _Intake:
                 for chunk in chunks:
                     fresh = merge.filter(complete(chunk, self._feed_id))
                     done += chunk.num_rows
-                    if self._options.progress:
-                        self._options.progress(done, self._spool.rows, f"writing {interval}")
+                    self._tell(done, self._spool.rows, f"writing {interval}")
                     if fresh.num_rows:
                         touch(self._gained, fresh)
                         yield fresh
 
             yield Addition(interval, merged(), None if layouts is None else complete_layouts(layouts))
+
+    def _tell(self, done: int, total: int | None, what: str) -> None:
+        if callable(self._options.progress):
+            self._options.progress(done, total, what)
 
     def _bytes_per_row(self) -> float:
         settings = self._storage.settings
