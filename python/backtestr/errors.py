@@ -90,6 +90,10 @@ class StoreFormatError(StoreError, ValueError):
     """The folder is not a store, or one of a newer format."""
 
 
+class NetworkFilesystemError(StoreError, OSError):
+    """A store would be on a file system of the network, whose locks and syncs cannot be trusted."""
+
+
 class StoreLockedError(StoreError, BlockingIOError):
     """Another process writes to the store; the message has its pid."""
 

@@ -51,6 +51,36 @@ def processors(cgroups: Path = _CGROUPS, membership: Path = Path("/proc/self/cgr
     return max(count, 1)
 
 
+NETWORK_FILESYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "davfs"}
+    | {"fuse.sshfs", "fuse.s3fs", "fuse.rclone", "fuse.glusterfs", "fuse.gcsfuse"}
+)
+"""File systems whose locks and syncs cannot be trusted."""
+
+
+def filesystem(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
+    """Type of the file system that a path is or would be on, such as ``ext4``; None where the system does not tell.
+
+    Args:
+        path: a file or folder, which need not exist.
+        mounts: the table of mounted file systems.
+
+    Example:
+        >>> filesystem(Path("/")) in NETWORK_FILESYSTEMS
+        False
+    """
+    table = _read(mounts)
+    if table is None:
+        return None
+    kinds = {}
+    for line in table.splitlines():
+        _, at, kind, *_ = line.split(" ")
+        # blanks and the like are written in octal
+        kinds[Path(at.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "replace"))] = kind
+    real = path.resolve()
+    return next((kinds[folder] for folder in (real, *real.parents) if folder in kinds), None)
+
+
 def _group_values(cgroups: Path, membership: Path, name: str) -> list[str]:
     """A setting's value in this process's group and every group around it."""
     listing = _read(membership) or ""
@@ -62,6 +92,6 @@ def _group_values(cgroups: Path, membership: Path, name: str) -> list[str]:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return None

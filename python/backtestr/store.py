@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from backtestr import config
+from backtestr import config, machine
 from backtestr.errors import (
     ArgumentError,
+    NetworkFilesystemError,
     StoreClosedError,
     StoreNotFoundError,
     StoreReadOnlyError,
@@ -45,6 +46,12 @@ class Store:
         self._settings = config.Settings.load(**settings)
         self._pid = os.getpid()
         layout = Layout(self._path.absolute())
+        kind = machine.filesystem(layout.root)
+        if self._settings.network_fs == "refuse" and kind in machine.NETWORK_FILESYSTEMS:
+            raise NetworkFilesystemError(
+                f"{self._path} is on {kind}, whose locks and syncs cannot be trusted; choose a local folder, or "
+                "take the risk with network_fs='allow'"
+            )
         journal = Journal(layout)
         if not layout.identity.exists():
             if read_only:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import backtestr as bt
+from backtestr import machine
 from backtestr.errors import (
     DataCorruptError,
+    NetworkFilesystemError,
     StoreClosedError,
     StoreFormatError,
     StoreLockedError,
@@ -98,3 +100,18 @@ def test_a_damaged_file_is_never_read(tmp_path: Path) -> None:
                 store.sql("select sum(price) from ticks")
             with contextlib.suppress(DataCorruptError):
                 assert store.ticks().to_pylist() == right
+
+
+def test_network_file_systems_are_refused_unless_forced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mounts"
+    shared = tmp_path / "our share"
+    octal = str(shared).replace(" ", "\\040")
+    mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/data {octal} nfs4 rw 0 0\n", encoding="utf-8")
+    assert machine.filesystem(tmp_path, mounts) == "ext4"
+    assert machine.filesystem(shared / "store", mounts) == "nfs4"
+    assert machine.filesystem(shared, tmp_path / "none") is None
+    monkeypatch.setattr(machine, "filesystem", lambda _: "nfs4")
+    with pytest.raises(NetworkFilesystemError, match="nfs4"):
+        bt.open(shared / "store")
+    assert not shared.exists()
+    bt.open(shared / "store", network_fs="allow").close()
