@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtestr.ingest.encode import Encoder
+from backtestr.ingest.spool import split_intervals
 from backtestr.models import Timeframe
 from backtestr.storage import Storage
-from backtestr.storage.layout import BARS, DAY_NS, intervals
+from backtestr.storage.layout import BARS
 from backtestr.storage.snapshot import Version
 
 _BAR_BYTES = 12.0
@@ -24,18 +25,8 @@ Windows = Mapping[str, tuple[int, int]]
 
 def split_bars(storage: Storage, bars: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """Bars by interval, each sorted as files are."""
-    if bars.num_rows == 0:
-        return
-    days = np.concatenate([c.cast(pa.int64()).to_numpy() for c in bars["timestamp_utc"].chunks]) // DAY_NS
-    unique, inverse, counts = np.unique(days, return_inverse=True, return_counts=True)
-    labels = intervals(unique, counts, _BAR_BYTES, storage.settings.day_interval_bytes)
-    names = sorted(set(labels.values()))
-    if len(names) == 1:
-        yield names[0], sort_bars(bars)
-        return
-    for interval in names:
-        mine = np.array([labels[day] == interval for day in unique.tolist()])[inverse]
-        yield interval, sort_bars(bars.filter(pa.array(mine)))
+    for interval, rows in split_intervals(bars, _BAR_BYTES, storage.settings.day_interval_bytes):
+        yield interval, sort_bars(rows)
 
 
 def write_bars(storage: Storage, base: Version, bars: pa.Table, stale: Windows, encoder: Encoder) -> list[str]:

@@ -13,12 +13,11 @@ from backtestr.errors import ArgumentError, InvalidTickError, SequenceConflictEr
 from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, touch
 from backtestr.ingest.dedup import Merge
 from backtestr.ingest.identity import BY_KEY, BY_VALUE, KEY, VALUES, Removed, pair
-from backtestr.ingest.spool import day_numbers
+from backtestr.ingest.spool import split_intervals
 from backtestr.instants import to_iso
 from backtestr.models import BarSpec, ReviseReport, ValidationRules
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
-from backtestr.storage.layout import intervals
 from backtestr.storage.read import Located
 from backtestr.storage.snapshot import BAR_SPEC, Version
 
@@ -121,15 +120,9 @@ def _refuse_taken_keys(storage: Storage, base: Version, removed: Removed, new: p
 
 
 def _by_interval(rows: pa.Table) -> Iterator[Addition]:
-    if rows.num_rows == 0:
-        return
-    rows = sort_ticks(rows)
-    days = day_numbers(rows)
-    unique, inverse, counts = np.unique(days, return_inverse=True, return_counts=True)
-    labels = intervals(unique, counts, 0.0, 1)
-    for label in sorted(set(labels.values())):
-        mine = np.array([labels[day] == label for day in unique.tolist()])[inverse]
-        yield Addition(label, iter([rows.filter(pa.array(mine))]))
+    if rows.num_rows:
+        for label, mine in split_intervals(sort_ticks(rows), 0.0, 1):
+            yield Addition(label, iter([mine]))
 
 
 def _canonical(base: Version, data: object) -> pa.Table:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr._native import measure_layout, sort_ticks
-from backtestr.storage.layout import DAY_NS
+from backtestr.storage.layout import DAY_NS, intervals
 from backtestr.storage.write import ColumnLayout, ColumnLayouts
 
 _BATCH_ROWS = 16_384
@@ -107,12 +107,12 @@ class Spool:
         interval_of_day = {day: number for number, (_, days) in enumerate(ordered) for day in days}
         days = day_numbers(rows)
         unique, inverse = np.unique(days, return_inverse=True)
-        intervals = np.array([interval_of_day[day] for day in unique.tolist()])[inverse]
+        numbers = np.array([interval_of_day[day] for day in unique.tolist()])[inverse]
         codes = np.concatenate([chunk.indices.to_numpy() for chunk in rows["symbol"].chunks])
-        edges = np.flatnonzero((np.diff(intervals) != 0) | (np.diff(codes) != 0)) + 1
-        starts, stops = np.append(0, edges), np.append(edges, len(intervals))
+        edges = np.flatnonzero((np.diff(numbers) != 0) | (np.diff(codes) != 0)) + 1
+        starts, stops = np.append(0, edges), np.append(edges, len(numbers))
         for number, (label, _) in enumerate(ordered):
-            mine = intervals[starts] == number
+            mine = numbers[starts] == number
             slices = zip(starts[mine].tolist(), stops[mine].tolist(), strict=True)
             yield label, iter([pa.concat_tables([rows.slice(a, b - a) for a, b in slices])]), None
 
@@ -133,6 +133,21 @@ class Spool:
 def day_numbers(rows: pa.Table) -> npt.NDArray[np.int64]:
     """Days since 1970-01-01 of each row."""
     return np.concatenate([chunk.cast(pa.int64()).to_numpy() // DAY_NS for chunk in rows["timestamp_utc"].chunks])
+
+
+def split_intervals(rows: pa.Table, bytes_per_row: float, day_bytes: int) -> Iterator[tuple[str, pa.Table]]:
+    """Rows by interval, in order of its label, each in the order they came."""
+    if rows.num_rows == 0:
+        return
+    unique, inverse, counts = np.unique(day_numbers(rows), return_inverse=True, return_counts=True)
+    labels = intervals(unique, counts, bytes_per_row, day_bytes)
+    names = sorted(set(labels.values()))
+    if len(names) == 1:
+        yield names[0], rows
+        return
+    for name in names:
+        mine = np.array([labels[day] == name for day in unique.tolist()])[inverse]
+        yield name, rows.filter(pa.array(mine))
 
 
 @dataclass

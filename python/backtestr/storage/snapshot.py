@@ -204,10 +204,6 @@ class Version:
         """What belongs to the store, not to the process that opens it, by name."""
         return {str(row["name"]): str(row["value"]) for row in self.rows_of("store_settings")}
 
-    def basis_by_symbol(self) -> dict[str, tuple[str, ...]]:
-        """The price bases whose bars belong to the view ``bars``, by symbol, whether or not they have any."""
-        return {name: price_bases([row[kind] for kind in KINDS]) for name, row in self.symbols.items()}
-
     def rows_of(self, table: str) -> list[dict[str, object]]:
         """Rows of a small table."""
         return self.tables[table].to_pylist()  # type: ignore[no-any-return]
