@@ -90,6 +90,17 @@ def widen(data: Any, schema: pa.Schema) -> pa.Table:
     """The rows in the canonical types of a schema; columns that they lack are null."""
 
 @final
+class ParquetStitcher:
+    """One new Parquet file, made of the row groups of whole Parquet files of one schema."""
+
+    def __new__(cls, path: Any) -> Self: ...
+    def append(self, piece: bytes) -> int:
+        """Copy a piece's row groups behind those before; returns the bytes written so far."""
+
+    def finish(self) -> None:
+        """Write the footer and make the file's bytes durable."""
+
+@final
 class LogWriter:
     """The one appender of a store's log; threads that wait at the same time share one sync."""
 

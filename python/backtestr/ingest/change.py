@@ -19,9 +19,10 @@ from backtestr.models import BarSpec
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.commit import Commit
+from backtestr.storage.encode import ColumnLayout, ColumnLayouts
 from backtestr.storage.layout import BARS, DAY_NS, TICKS
 from backtestr.storage.snapshot import KINDS, Version, price_bases
-from backtestr.storage.write import ColumnLayout, ColumnLayouts, Written
+from backtestr.storage.write import Written
 
 
 @dataclass(slots=True)

@@ -1,34 +1,34 @@
-"""Rows to files on threads of their own, while the next rows are merged."""
+"""Rows to files of many tables and intervals, encoded on threads of their own while the next rows are merged."""
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
 
 from backtestr.storage import Storage
-from backtestr.storage.write import ColumnLayouts, FileWriter, Written
+from backtestr.storage.encode import ColumnLayouts
+from backtestr.storage.write import PIECE_ROWS, FileWriter, Written
 
 _THREADS = 2
-_PART_ROWS = 1 << 20
+_MOST_WAITING = 2 * _THREADS
 
 
 class Encoder:
-    """Writes several files at a time, the rows of each in order; rows that wait for a thread are bounded.
+    """Writes several files at a time, the rows of each in order; what waits for a thread is bounded.
 
-    Use it in a ``with`` block: files left open by an error are closed and no record lists them.
+    Use it in a ``with`` block: files left open by an error are left behind, and no record lists them.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._pool = ThreadPoolExecutor(_THREADS, "backtestr-write")
         self._open: dict[tuple[str, str], _Stream] = {}
-        self._streams: list[_Stream] = []
-        self._waiting: deque[Future[None]] = deque()
+        self._ended: list[FileWriter] = []
+        self._waiting: deque[FileWriter] = deque()
         self._written: list[Written] = []
 
     def add(
@@ -45,6 +45,7 @@ class Encoder:
         if stream is None:
             settings = self._storage.settings
             writer = FileWriter(
+                self._pool,
                 self._storage.layout,
                 table,
                 interval or name,
@@ -53,10 +54,9 @@ class Encoder:
                 columns=columns,
             )
             stream = self._open[table, name] = _Stream(writer)
-            self._streams.append(stream)
         stream.parts.append(rows)
         stream.rows += rows.num_rows
-        if columns is not None and stream.rows >= _PART_ROWS:
+        if columns is not None and stream.rows >= PIECE_ROWS:
             self._submit(stream, is_last=False)
 
     def end(self, table: str, name: str) -> None:
@@ -64,21 +64,29 @@ class Encoder:
         stream = self._open.pop((table, name), None)
         if stream is not None:
             self._submit(stream, is_last=True)
+            self._ended.append(stream.writer)
 
     def written(self) -> Written:
         """Wait for all files that were ended; they are durable."""
-        while self._waiting:
-            self._waiting.popleft().result()
-        self._written.extend(stream.written for stream in self._streams if stream.written is not None)
-        self._streams = [stream for stream in self._streams if stream.written is None]
+        self._drain(0)
+        self._written.extend(writer.written() for writer in self._ended)
+        self._ended = []
         return Written.join(self._written)
 
     def _submit(self, stream: _Stream, *, is_last: bool) -> None:
+        before = stream.writer.waiting
         parts, stream.parts, stream.rows = stream.parts, [], 0
-        if len(self._waiting) > _THREADS:
-            self._waiting.popleft().result()
-        stream.previous = self._pool.submit(stream.write, stream.previous, parts, is_last=is_last)
-        self._waiting.append(stream.previous)
+        if parts:
+            stream.writer.add(pa.concat_tables(parts), last=is_last)
+        if is_last:
+            stream.writer.finish()
+        self._waiting.extend([stream.writer] * (stream.writer.waiting - before))
+        if not is_last:
+            self._drain(_MOST_WAITING)
+
+    def _drain(self, most: int) -> None:
+        while len(self._waiting) > most:
+            self._waiting.popleft().advance()
 
     def __enter__(self) -> Self:
         return self
@@ -87,25 +95,12 @@ class Encoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        for stream in self._streams:
-            with contextlib.suppress(Exception):
-                stream.writer.abandon()
 
 
 class _Stream:
-    """One file's rows on their way; tasks of it run one after the other."""
+    """One file's rows on their way."""
 
     def __init__(self, writer: FileWriter) -> None:
         self.writer = writer
         self.parts: list[pa.Table] = []
         self.rows = 0
-        self.previous: Future[None] | None = None
-        self.written: Written | None = None
-
-    def write(self, previous: Future[None] | None, parts: list[pa.Table], *, is_last: bool) -> None:
-        if previous is not None:
-            previous.result()
-        if parts:
-            self.writer.add(pa.concat_tables(parts), last=is_last)
-        if is_last:
-            self.written = self.writer.finish()

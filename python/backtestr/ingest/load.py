@@ -28,9 +28,9 @@ from backtestr.models import IngestReport, ValidationRules
 from backtestr.models.rules import DEFAULT_REJECT
 from backtestr.sources import OpenedSource, TickBatch, open_source
 from backtestr.storage import Storage
+from backtestr.storage.encode import measure_bytes
 from backtestr.storage.layout import intervals
 from backtestr.storage.snapshot import Version
-from backtestr.storage.write import measure_bytes
 
 _PREFETCHED = 2
 

@@ -12,8 +12,9 @@ from backtestr._native import REASONS, sync_file, sync_folder
 from backtestr.schema import QUARANTINE as SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.commit import INDEX
+from backtestr.storage.encode import stored_field
 from backtestr.storage.layout import QUARANTINE
-from backtestr.storage.write import Written, describe_file, stored_field
+from backtestr.storage.write import Written, describe_file
 
 Locate = Callable[[Sequence[int]], list[tuple[int, str]]]
 

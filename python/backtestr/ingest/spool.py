@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr._native import measure_layout, sort_ticks
+from backtestr.storage.encode import ColumnLayout, ColumnLayouts
 from backtestr.storage.layout import DAY_NS, intervals
-from backtestr.storage.write import ColumnLayout, ColumnLayouts
 
 _BATCH_ROWS = 16_384
 _RUNS_PER_BUDGET = 3

@@ -12,6 +12,7 @@ OWN_GROUP_ROWS = 32_768
 SHARED_GROUP_ROWS = 8_192
 
 Groups = list[tuple[int, int]]
+"""Row groups as (start, stop)."""
 
 
 def cut_groups(

@@ -17,10 +17,11 @@ from backtestr._native import crc32c, sort_ticks, widen
 from backtestr.errors import DataCorruptError
 from backtestr.schema import BARS as BAR_SCHEMA
 from backtestr.schema import TICKS as TICK_SCHEMA
+from backtestr.storage.encode import ColumnLayouts, layout_of
 from backtestr.storage.footer import Footer
 from backtestr.storage.layout import TICKS, Layout
 from backtestr.storage.snapshot import File, Span, Version
-from backtestr.storage.write import ColumnLayouts, layout_of, read_footer
+from backtestr.storage.write import read_footer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ pub mod reasons;
 pub mod round;
 pub mod schema;
 pub mod sort;
+pub mod stitch;
 pub mod symbols;
 pub mod tally;
 pub mod timeframe;

@@ -9,6 +9,7 @@ mod models;
 mod parse;
 mod schema;
 mod sort;
+mod stitch;
 mod tally;
 mod validate;
 mod vwap;
@@ -32,6 +33,8 @@ mod _native {
     use crate::schema::{bar_schema, tick_schema};
     #[pymodule_export]
     use crate::sort::sort_ticks;
+    #[pymodule_export]
+    use crate::stitch::ParquetStitcher;
     #[pymodule_export]
     use crate::tally::{index_runs, tally_ticks};
 
