@@ -201,7 +201,7 @@ class Store:
         with self._session_lock:
             if self._session is None:
                 self._session = Session(storage.layout, storage.settings)
-        return run_sql(self._session, storage.journal.version, text, params, tables or {})
+        return run_sql(storage, self._session, storage.journal.version, text, params, tables or {})
 
     def symbols(self) -> list[str]:
         """All symbols, by name."""
