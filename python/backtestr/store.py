@@ -189,6 +189,8 @@ class Store:
     ) -> Frame:
         """Run one SELECT over ``ticks``, ``bars`` and the other tables.
 
+        A timeframe that is not stored is computed where the statement requires it of ``bars``: ``timeframe = '20s'``.
+
         Args:
             text: the statement, in DuckDB's SQL.
             params: values for ``?``, ``$1`` or ``$name``.

@@ -13,7 +13,6 @@ from typing import Any
 import duckdb
 
 from backtestr.errors import ArgumentError, SQLError
-from backtestr.storage.layout import BARS
 from backtestr.storage.session import COMPUTED, SCHEMA
 
 MAX_TEXT = 1_000_000
@@ -46,7 +45,7 @@ _TELLING_WORDS = {
     "session_user",
 }
 
-_REFERENCE = re.compile(rb'(?:"?financial_data"?\s*\.\s*)?"?bars"?', re.IGNORECASE)
+_REFERENCE = re.compile(rb'(?:"?financial_data"?\s*\.\s*)?("?bars"?)', re.IGNORECASE)
 
 _parser = threading.local()
 
@@ -104,9 +103,10 @@ def reading_computed(text: str, statement: Statement, references: Sequence[dict[
         found = _REFERENCE.match(changed, start)
         if found is None:
             raise SQLError("write bars as a plain name in FROM: a timeframe that is not stored is computed for it")
-        changed = changed[:start] + f"{COMPUTED}.{BARS}".encode() + changed[found.end() :]
+        changed = changed[:start] + f"{COMPUTED}.".encode() + changed[found.start(1) :]
     for node in references:
-        node["schema_name"], node["qualified_name"] = COMPUTED, {**node["qualified_name"], "path": [COMPUTED, BARS]}
+        name = node["qualified_name"]
+        node["schema_name"], node["qualified_name"] = COMPUTED, {**name, "path": [COMPUTED, name["path"][-1]]}
     tree = _parse(changed.decode())
     # The proof that only the references changed is that nothing else in the tree did.
     if tree["error"] or _unplaced(tree["statements"]) != _unplaced([statement.tree]):

@@ -1,15 +1,15 @@
 """The timeframes that a statement names and the store does not hold, and the references to bars that show them.
 
-A reference shows computed bars only where a condition that every one of its rows must pass, in the SELECT that reads it,
-sets its timeframe equal to texts: all other bars beside the stored ones are then filtered away again, so no other
-reference, and no other row, can tell. What names such a timeframe elsewhere is refused, never answered without its bars.
+A reference shows computed bars only where a condition that every one of its rows must pass, in the SELECT that reads
+it, sets its timeframe equal to texts: all other bars beside the stored ones are then filtered away again, so no other
+reference, and no other row, can tell. What names such a timeframe elsewhere is refused, not answered without its bars.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from backtestr.errors import SQLError, TimeframeError
 from backtestr.models import Timeframe
@@ -22,6 +22,8 @@ from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.layout import BARS
 
 _ORDINARY = {*BAR_SCHEMA.names, *TICK_SCHEMA.names, "timestamp_ns", "exchange", "feed"} - {"timeframe"}
+_FILTERS_LEFT = {"INNER", "RIGHT", "SEMI"}
+_FILTERS_RIGHT = {"INNER", "LEFT", "SEMI", "ANTI"}
 _NO_REFS: frozenset[int] = frozenset()
 
 
@@ -91,6 +93,10 @@ def _is_computable(text: str) -> bool:
         return False
 
 
+_OUTWARD: Final[list[_Source]] = []
+"""Stands for: not in this scope."""
+
+
 class _Reading:
     """One walk over a statement's tree."""
 
@@ -107,21 +113,21 @@ class _Reading:
             if sources is None or any("timeframe" not in source.bounds for source in sources):
                 listed = ", ".join(sorted(named))
                 raise SQLError(
-                    f"bars of {listed} are not stored: they are computed where the WHERE or ON of the SELECT that reads "
-                    f"bars requires it, as in (select * from bars where timeframe = '{min(named)}'); put the condition "
+                    f"bars of {listed} are not stored: they are computed where the WHERE or ON of the SELECT that "
+                    f"reads bars requires it, as in (select * from bars where timeframe = '{min(named)}'); put the condition "
                     "there, and qualify a column of another table that only has the name"
                 )
         wanted = [
-            (source, named)
+            (source, found)
             for source in self._sources
-            if (named := source.bounds.get("timeframe", set()) & self._found)
+            if (found := source.bounds.get("timeframe", frozenset()) & self._found)
         ]
         if not wanted:
             return None
         symbols = [source.bounds.get("symbol") for source, _ in wanted]
         known = None if None in symbols else frozenset().union(*(names for names in symbols if names is not None))
-        named = frozenset().union(*(named for _, named in wanted))
-        ordered = sorted(named, key=lambda text: Timeframe.parse(text).ns)
+        every = frozenset().union(*(named for _, named in wanted))
+        ordered = sorted(every, key=lambda text: Timeframe.parse(text).ns)
         return Named(tuple(ordered), known, [source.node for source, _ in wanted])
 
     def query(self, node: Node, scopes: list[_Scope]) -> None:
@@ -171,8 +177,8 @@ class _Reading:
                     self._mentions.append((named, sources))
         # 'x' in (select timeframe …): the column is in a scope of its own.
         if node.get("class") == "SUBQUERY" and texts.all_texts(node.get("child"), self._params) & self._found:
-            if any(_names_timeframe(part) for part in walk(node["subquery"])):
-                self._mentions.append((named, None))
+            hidden = any(_names_timeframe(part) for part in walk(node["subquery"]))
+            self._mentions += [(named, None)] if hidden else []
 
     def _from(self, node: Node, scope: _Scope, scopes: list[_Scope], *, visible: bool = True) -> frozenset[int]:
         """Read what a SELECT reads from; gives the sources that its WHERE filters row by row, by identity."""
@@ -191,29 +197,25 @@ class _Reading:
         if visible:
             scope.visible.append(source)
         # A sample is drawn before any condition.
-        is_filtered = source.kind == "bars" and visible and not node.get("sample")
+        is_filtered = source.kind == "bars" and not node.get("sample")
         return frozenset({id(source)}) if is_filtered else _NO_REFS
 
     def _join(self, node: Node, scope: _Scope, scopes: list[_Scope], *, visible: bool) -> frozenset[int]:
         kind, how = node.get("join_type"), node.get("ref_type")
         begun = len(scope.sources)
         left = self._from(node["left"], scope, scopes, visible=visible)
-        middle = len(scope.sources)
         shows_right = visible and kind not in {"SEMI", "ANTI"}
         right = self._from(node["right"], scope, scopes, visible=shows_right)
         if condition := node.get("condition"):
-            sides = (scope.sources[begun:middle], scope.sources[middle:])
             scoped = [*scopes[:-1], _Scope(scope.sources[begun:], scope.sources[begun:], scope.aliases)]
-            by_condition: set[int] = set()
-            for side, kinds in zip(sides, ({"INNER", "RIGHT", "SEMI"}, {"INNER", "LEFT", "SEMI", "ANTI"}), strict=True):
-                if kind in kinds and how in {"REGULAR", "ASOF"}:
-                    # Of a side that is a join itself only a single table is surely filtered before anything else.
-                    by_condition |= {id(source) for source in side if len(side) == 1 and not source.node.get("sample")}
-            self._bind(condition, scoped, frozenset(by_condition))
+            by_condition = (left if kind in _FILTERS_LEFT else _NO_REFS) | (
+                right if kind in _FILTERS_RIGHT else _NO_REFS
+            )
+            self._bind(condition, scoped, by_condition if how in {"REGULAR", "ASOF"} else _NO_REFS)
             self.expression(condition, scoped)
         if how == "POSITIONAL":
             return _NO_REFS
-        return left if how == "ASOF" else left | right
+        return left if how == "ASOF" or kind in {"SEMI", "ANTI"} else left | right
 
     def _pivot(self, node: Node, scopes: list[_Scope]) -> None:
         scope = _Scope([], [])
@@ -256,33 +258,31 @@ class _Reading:
     def _resolve(self, names: list[str], column: str, scopes: list[_Scope]) -> list[_Source] | None:
         """The references to bars whose ``column`` is meant; none where another is; None where it cannot be told."""
         *path, name = (str(part).lower() for part in names)
-        for depth, scope in reversed(list(enumerate(scopes))):
+        for depth in range(len(scopes), 0, -1):
             if path:
-                hits = [source for source in scope.sources if source.name == path[-1]]
-                if len(hits) == 1:
-                    return _column_of(hits[0], name, column)
-                if hits:
-                    return None
-                continue
-            hits = [source for source in scope.visible if source.kind == "bars" and _is_column(source, name, column)]
-            if hits:
-                return hits
-            if any(source.name == name and source.kind != "other" for source in scope.sources):
-                return None
-            if (meant := scope.aliases.get(name)) is not None and name not in _ORDINARY:
-                own = [part for part in walk(meant) if part.get("type") == "COLUMN_REF"]
-                if meant.get("type") == "COLUMN_REF" and str(meant["column_names"][-1]).lower() != name:
-                    return self._resolve(meant["column_names"], column, scopes[: depth + 1])
-                if any(_names_timeframe(part) for part in own):
-                    return None
-            if any(source.kind == "derived" for source in scope.sources):
-                return [] if name in _ORDINARY else None
-            holds = [self._columns.get(source.name) for source in scope.sources]
-            if any(names is not None and name in names for names in holds):
-                return []
-            if None in holds and name != "timeframe":
-                return []
+                found = _qualified(path[-1], name, column, scopes[depth - 1])
+            else:
+                found = self._unqualified(name, column, scopes[:depth])
+            if found is not _OUTWARD:
+                return found
         return [] if not path and name != "timeframe" else None
+
+    def _unqualified(self, name: str, column: str, scopes: list[_Scope]) -> list[_Source] | None:
+        scope = scopes[-1]
+        if hits := [source for source in scope.visible if source.kind == "bars" and _is_column(source, name, column)]:
+            return hits
+        if any(source.name == name and source.kind != "other" for source in scope.sources):
+            return None
+        if (meant := scope.aliases.get(name)) is not None and name not in _ORDINARY:
+            if meant.get("type") == "COLUMN_REF" and str(meant["column_names"][-1]).lower() != name:
+                return self._resolve(meant["column_names"], column, scopes)
+            if any(_names_timeframe(part) for part in walk(meant)):
+                return None
+        if any(source.kind == "derived" for source in scope.sources):
+            return [] if name in _ORDINARY else None
+        known = [self._columns.get(source.name) for source in scope.sources]
+        is_own = any(name in names for names in known if names is not None)
+        return [] if is_own or (None in known and name != "timeframe") else _OUTWARD
 
     def _kind(self, node: Node) -> str:
         if node["type"] != "BASE_TABLE":
@@ -323,6 +323,13 @@ def _any(parts: list[dict[_Source, frozenset[str]]]) -> dict[_Source, frozenset[
         return {}
     common = set(parts[0]).intersection(*parts[1:])
     return {source: frozenset().union(*(part[source] for part in parts)) for source in common}
+
+
+def _qualified(alias: str, name: str, column: str, scope: _Scope) -> list[_Source] | None:
+    hits = [source for source in scope.sources if source.name == alias]
+    if len(hits) != 1:
+        return None if hits else _OUTWARD
+    return _column_of(hits[0], name, column)
 
 
 def _is_column(source: _Source, name: str, column: str) -> bool:

@@ -80,7 +80,7 @@ def _run(cursor: duckdb.DuckDBPyConnection, query: Callable[[], pa.Table]) -> pa
     def work() -> None:
         try:
             done.set_result(query())
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+        except BaseException as error:
             done.set_exception(error)
 
     worker = threading.Thread(target=work, name="backtestr-sql")

@@ -45,6 +45,8 @@ def is_equality(node: Node, *, negated: bool) -> bool:
     kind = node.get("type")
     if kind == "SUBQUERY" and node.get("subquery_type") == "ANY":
         kind = node.get("comparison_type")
+    if not isinstance(kind, str):
+        return False
     if negated:
         return kind in _UNEQUAL or kind == "COMPARE_NOT_IN"
     is_contains = kind == "FUNCTION" and str(node.get("function_name")).lower() in _CONTAINS
@@ -107,12 +109,12 @@ def _list_texts(node: Node, params: Params) -> frozenset[str] | None:
     if node.get("function_name") != "list_value":
         return None
     parts = [_text(argument["expression"], params) for argument in node["arguments"]]
-    return None if None in parts else frozenset().union(*(part for part in parts if part is not None))
+    return None if None in parts else frozenset(text for part in parts for text in part or ())
 
 
 def _unnested(query: Node) -> Node | None:
     """The list that ``= any(list)`` unnests."""
-    columns = query.get("select_list") or ()
+    columns: list[Any] = query.get("select_list") or []
     is_plain = len(columns) == 1 and columns[0].get("function_name") == "unnest"
     if not is_plain or query["from_table"]["type"] != "EMPTY" or len(columns[0]["arguments"]) != 1:
         return None
