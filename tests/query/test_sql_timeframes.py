@@ -161,9 +161,10 @@ def test_only_the_reference_that_names_it_shows_it(store: bt.Store) -> None:
     fine, finer = len(expected(store, "20s")), len(expected(store, "10s"))
     row = store.sql(
         "select (select count(*) from bars) a, (select count(*) from bars where timeframe = '20s') b,"
-        " (select count(*) from bars where timeframe = '10s') c, (select count(*) from bars where timeframe <> '20s') d,"
-        " (select count(*) from bars where not (timeframe = '20s')) e, (select count(*) from bars where timeframe not in"
-        " ('20s', '10s')) f"
+        " (select count(*) from bars where timeframe = '10s') c,"
+        " (select count(*) from bars where timeframe <> '20s') d,"
+        " (select count(*) from bars where not (timeframe = '20s')) e,"
+        " (select count(*) from bars where timeframe not in ('20s', '10s')) f"
     ).to_pylist()
     assert row == [{"a": stored, "b": fine, "c": finer, "d": stored, "e": stored, "f": stored}]
     joined = store.sql("select count(*) n from bars a join bars b on a.timeframe = '20s' and b.timeframe = '1m'")
@@ -176,7 +177,10 @@ def test_only_the_reference_that_names_it_shows_it(store: bt.Store) -> None:
 
 def test_as_of_joins_filter_on_their_condition(store: bt.Store) -> None:
     side = "(select * from bars where timeframe = '20s')"
-    text = "select count(*) n, sum(b.close) c from ticks t asof join {} b on t.symbol = b.symbol and t.timestamp_utc >= b.timestamp_utc {}"
+    text = (
+        "select count(*) n, sum(b.close) c from ticks t asof join {} b on t.symbol = b.symbol "
+        "and t.timestamp_utc >= b.timestamp_utc {}"
+    )
     named = store.sql(text.format("bars", "and b.timeframe = '20s'")).to_pylist()
     assert named == store.sql(text.format(side, "")).to_pylist()
     assert named[0]["n"] > 0

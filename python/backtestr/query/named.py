@@ -114,8 +114,8 @@ class _Reading:
                 listed = ", ".join(sorted(named))
                 raise SQLError(
                     f"bars of {listed} are not stored: they are computed where the WHERE or ON of the SELECT that "
-                    f"reads bars requires it, as in (select * from bars where timeframe = '{min(named)}'); put the condition "
-                    "there, and qualify a column of another table that only has the name"
+                    f"reads bars requires it, as in (select * from bars where timeframe = '{min(named)}'); put the "
+                    "condition there, and qualify a column of another table that only has the name"
                 )
         wanted = [
             (source, found)

@@ -88,7 +88,10 @@ def _run(cursor: duckdb.DuckDBPyConnection, query: Callable[[], pa.Table]) -> pa
     try:
         return done.result()
     except KeyboardInterrupt:
-        cursor.interrupt()
+        # Again and again: an interrupt before the query has begun is lost.
+        while worker.is_alive():
+            cursor.interrupt()
+            worker.join(0.05)
         raise
     finally:
         worker.join()
