@@ -39,7 +39,8 @@ class Settings:
     Args:
         memory_limit: memory DuckDB may use, in bytes; by default half of what the process may use.
         threads: threads DuckDB may use; by default the processors the process may use.
-        temp_dir: folder for DuckDB's spilled data; None for the store's own ``tmp``.
+        temp_dir: folder for DuckDB's spilled data; None for the store's own ``tmp``. Bars computed for a
+            statement go there too, or to the system's folder for temporary files.
         materialized_timeframes: timeframes whose bars are stored, finest first; settled when a store is created.
         max_rejected: largest share of rows that may be rejected before a load aborts, from 0 to 1.
         ingest_batch_bytes: text parsed at a time, in bytes.

@@ -189,6 +189,8 @@ class Store:
     ) -> Frame:
         """Run one SELECT over ``ticks``, ``bars`` and the other tables.
 
+        A timeframe that is not stored is computed where the statement requires it of ``bars``: ``timeframe = '20s'``.
+
         Args:
             text: the statement, in DuckDB's SQL.
             params: values for ``?``, ``$1`` or ``$name``.
@@ -201,7 +203,7 @@ class Store:
         with self._session_lock:
             if self._session is None:
                 self._session = Session(storage.layout, storage.settings)
-        return run_sql(self._session, storage.journal.version, text, params, tables or {})
+        return run_sql(storage, self._session, storage.journal.version, text, params, tables or {})
 
     def symbols(self) -> list[str]:
         """All symbols, by name."""

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from backtestr._native import BarAggregator, aggregate_bars
 from backtestr.models import BarSpec, Timeframe
 from backtestr.schema import BARS
+from backtestr.storage.computed import tick_chunks
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import Version
 
 _STORED = [name for name in BARS.names if name != "vwap"]
 _NEEDED = {"trade": {"price"}, "bid": {"bid"}, "ask": {"ask"}, "mid": {"bid", "ask"}}
-_CHUNK_NS = 31 * 86_400_000_000_000
 
 
 class BarBuilder:
@@ -86,12 +86,7 @@ def rebuild_window(
     builder: BarBuilder,
 ) -> None:
     """Feed the builder all ticks of a symbol in a window, a month at a time."""
-    spans = version.spans(symbol, *window)
-    if not spans:
-        return
-    start, stop = min(span.min_ns for span in spans), max(span.max_ns for span in spans) + 1
-    for low in range(max(window[0], start), min(window[1], stop), _CHUNK_NS):
-        rows = reader.ticks(version, [symbol], low, min(low + _CHUNK_NS, window[1]))
+    for rows in tick_chunks(reader, version, symbol, *window):
         builder.feed(rows, {symbol: bases})
 
 

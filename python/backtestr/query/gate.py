@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from backtestr.errors import ArgumentError, SQLError
-from backtestr.storage.session import SCHEMA
+from backtestr.storage.session import COMPUTED, SCHEMA
 
 MAX_TEXT = 1_000_000
 NAME = re.compile(r"\w+")
@@ -44,6 +44,8 @@ _TELLING_WORDS = {
     "current_user",
     "session_user",
 }
+
+_REFERENCE = re.compile(rb'(?:"?financial_data"?\s*\.\s*)?("?bars"?)', re.IGNORECASE)
 
 _parser = threading.local()
 
@@ -87,6 +89,36 @@ def check_statement(text: str, tables: Set[str], frames: Set[str]) -> Statement:
         if node.get("type") == "BASE_TABLE":
             named.add(_check_table(node, tables, local))
     return Statement(tree["statements"][0], frozenset(named & tables), frozenset(name.lower() for name in ctes))
+
+
+def reading_computed(text: str, statement: Statement, references: Sequence[dict[str, Any]]) -> str:
+    """The text with references to ``bars`` changed to the view that also shows computed bars, and nothing else.
+
+    Raises:
+        SQLError: a reference is written in a way that cannot be changed.
+    """
+    changed = text.encode()
+    for node in sorted(references, key=lambda node: -int(node["query_location"])):
+        start = int(node["query_location"])
+        found = _REFERENCE.match(changed, start)
+        if found is None:
+            raise SQLError("write bars as a plain name in FROM: a timeframe that is not stored is computed for it")
+        changed = changed[:start] + f"{COMPUTED}.".encode() + changed[found.start(1) :]
+    for node in references:
+        name = node["qualified_name"]
+        node["schema_name"], node["qualified_name"] = COMPUTED, {**name, "path": [COMPUTED, name["path"][-1]]}
+    tree = _parse(changed.decode())
+    # The proof that only the references changed is that nothing else in the tree did.
+    if tree["error"] or _unplaced(tree["statements"]) != _unplaced([statement.tree]):
+        raise SQLError("write bars as a plain name in FROM: a timeframe that is not stored is computed for it")
+    return changed.decode()
+
+
+def _unplaced(tree: Any) -> Any:
+    """The tree without places in the text."""
+    if isinstance(tree, dict):
+        return {key: _unplaced(value) for key, value in tree.items() if not key.startswith("query_location")}
+    return [_unplaced(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def walk(tree: Any) -> Iterator[dict[str, Any]]:

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
-from backtestr._native import aggregate_bars, append_vwap, sort_ticks
+from backtestr._native import append_vwap, sort_ticks
 from backtestr.errors import ArgumentError, SymbolNotFoundError
 from backtestr.models import Timeframe
 from backtestr.query.frame import Frame
 from backtestr.schema import BARS, TICKS
 from backtestr.storage import Storage
+from backtestr.storage.computed import computed_bars
 from backtestr.storage.snapshot import Version
 
 BASES = ("trade", "bid", "ask", "mid")
@@ -58,16 +59,17 @@ def read_bars(
     for symbol in known_symbols(version, symbols):
         wanted.setdefault(_basis(version, symbol, price), []).append(symbol)
     stored = {Timeframe.parse(text).ns for text in version.timeframes}
-    parts = [BARS.empty_table()]
+    parts, kinds = [BARS.empty_table()], 0
     for basis, names in wanted.items():
         materialised = [name for name in names if frame.ns in stored and basis in version.bases.get(name, ())]
         others = [name for name in names if name not in materialised]
         parts.append(append_vwap(storage.reader.bars(version, materialised, str(frame), basis, start, end)))
-        if others:
-            ticks = storage.reader.ticks(version, others, _ceil(start, frame.ns), _ceil(end, frame.ns))
-            parts.append(aggregate_bars(ticks, [str(frame)], price=basis, bar_spec=version.bar_spec))
+        kinds += bool(materialised) + bool(others)
+        window = _ceil(start, frame.ns), _ceil(end, frame.ns)
+        for name in sorted(set(others), key=str.encode):
+            parts.extend(computed_bars(storage.reader, version, name, basis, [str(frame)], *window))
     table = pa.concat_tables(parts).unify_dictionaries()
-    if len(parts) > 2:
+    if kinds > 1:
         table = sort_ticks(table)
     return Frame(table)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import duckdb
@@ -10,13 +13,17 @@ import pyarrow as pa
 
 from backtestr.errors import ArgumentError, SQLError
 from backtestr.query.frame import Frame
-from backtestr.query.gate import check_frame_name, check_statement
+from backtestr.query.gate import check_frame_name, check_statement, reading_computed
+from backtestr.query.named import named_timeframes
 from backtestr.query.values import bound_values
+from backtestr.storage import Storage
+from backtestr.storage.computed import write_computed
 from backtestr.storage.session import Session
 from backtestr.storage.snapshot import SMALL_TABLES, Version
 
 
 def run_sql(
+    storage: Storage,
     session: Session,
     version: Version,
     text: str,
@@ -26,7 +33,8 @@ def run_sql(
     """Run one statement against a version.
 
     Args:
-        session: the store's DuckDB.
+        storage: the open store.
+        session: its DuckDB.
         version: what to read.
         text: one SELECT.
         params: values bound to ``?``/``$1`` (sequence) or ``$name`` (mapping).
@@ -41,15 +49,60 @@ def run_sql(
         check_frame_name(name, known)
     values = bound_values(params)
     statement = check_statement(text, known, set(frames))
-    cursor = session.cursor(version, {table: version.of(table) for table in statement.tables})
+    data = {name: _arrow(name, frame) for name, frame in frames.items()}
+    columns = _columns(version) | {
+        name.lower(): {c.lower() for c in frame.schema.names} for name, frame in data.items()
+    }
+    named = named_timeframes(statement, values, version.timeframes, columns)
+    with contextlib.ExitStack() as cleanup:
+        computed = None
+        if named is not None:
+            text = reading_computed(text, statement, named.references)
+            symbols = [name for name in version.symbols if named.symbols is None or name in named.symbols]
+            computed = cleanup.enter_context(session.scratch_file())
+            write_computed(computed, storage.reader, version, named.timeframes, symbols)
+        files = {table: version.of(table) for table in statement.tables}
+        cursor = cleanup.enter_context(contextlib.closing(session.cursor(version, files, computed)))
+        try:
+            for name, frame in data.items():
+                cursor.register(name, frame)
+            return Frame(_run(cursor, lambda: cursor.sql(text, params=values).to_arrow_table()))
+        except (duckdb.Error, pa.ArrowException, UnicodeError, OverflowError, RuntimeError) as error:
+            raise SQLError(f"the query failed: {error}") from None
+
+
+def _run(cursor: duckdb.DuckDBPyConnection, query: Callable[[], pa.Table]) -> pa.Table:
+    """Run a query so that Ctrl-C ends it: signals reach the main thread only, and not while it is in the engine."""
+    if threading.current_thread() is not threading.main_thread():
+        return query()
+    done = Future[pa.Table]()
+
+    def work() -> None:
+        try:
+            done.set_result(query())
+        except BaseException as error:
+            done.set_exception(error)
+
+    worker = threading.Thread(target=work, name="backtestr-sql")
+    worker.start()
     try:
-        for name, frame in frames.items():
-            cursor.register(name, _arrow(name, frame))
-        return Frame(cursor.sql(text, params=values).to_arrow_table())
-    except (duckdb.Error, pa.ArrowException, UnicodeError, OverflowError, RuntimeError) as error:
-        raise SQLError(f"the query failed: {error}") from None
+        return done.result()
+    except KeyboardInterrupt:
+        # Again and again: an interrupt before the query has begun is lost.
+        while worker.is_alive():
+            cursor.interrupt()
+            worker.join(0.05)
+        raise
     finally:
-        cursor.close()
+        worker.join()
+
+
+def _columns(version: Version) -> dict[str, set[str]]:
+    """Column names of the store's tables; those of ``bars`` and ``ticks`` as their views have them, and more."""
+    known: dict[str, set[str]] = {name: set(schema.names) for name, (schema, _) in SMALL_TABLES.items()}
+    for row in version.rows_of("data_columns"):
+        known.setdefault(str(row["table_name"]), {"timestamp_ns", "exchange", "feed"}).add(str(row["name"]).lower())
+    return known
 
 
 def _arrow(name: str, frame: Any) -> pa.Table:

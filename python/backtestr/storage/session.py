@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import shutil
+import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+import uuid
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -17,6 +24,8 @@ from backtestr.storage.layout import BARS, TICKS, Layout
 from backtestr.storage.snapshot import SMALL_TABLES, File, Version
 
 SCHEMA = "financial_data"
+COMPUTED = "computed"
+"""Schema of the view ``bars`` that also shows the bars computed for a statement."""
 _LISTED = {"exchange_codes": ("exchanges", "code"), "feed_names": ("feeds", "name")}
 _SQL_TYPES = {
     pa.string(): "VARCHAR",
@@ -50,11 +59,15 @@ class Session:
         self._verified: set[tuple[str, int, int, int]] = set()
         self._lock = threading.Lock()
         self._columns: pa.Table | None = None
+        self._scratch = _scratch_home(layout, settings) / f"backtestr-{uuid.uuid4().hex}"
+        weakref.finalize(self, _remove, self._scratch, os.getpid())
+        spill = settings.temp_dir or layout.tmp
         self._connection = duckdb.connect(
             config={
                 "memory_limit": f"{settings.memory_limit}B",
                 "threads": str(settings.threads),
-                "temp_directory": str(settings.temp_dir or layout.tmp),
+                "temp_directory": str(spill),
+                "max_temp_directory_size": f"{_free_bytes(spill) // 2}B",
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
                 "python_enable_replacements": "false",
@@ -62,13 +75,19 @@ class Session:
         )
         self._connection.execute("set TimeZone = 'UTC'")
         self._connection.execute(f"create schema {SCHEMA}")
+        self._connection.execute(f"create schema {COMPUTED}")
         self._connection.execute(_VWAP)
-        self._connection.execute(f"set allowed_directories = [{_text(str(layout.data) + '/')}]")
+        folders = ", ".join(_text(f"{folder}/") for folder in (layout.data, self._scratch))
+        self._connection.execute(f"set allowed_directories = [{folders}]")
         self._connection.execute("set enable_external_access = false")
         self._connection.execute("set lock_configuration = true")
 
-    def cursor(self, version: Version, files: Mapping[str, Iterable[File]]) -> duckdb.DuckDBPyConnection:
+    def cursor(
+        self, version: Version, files: Mapping[str, Iterable[File]], computed: Path | None = None
+    ) -> duckdb.DuckDBPyConnection:
         """A cursor on one version whose views read the given files of each table named; others are empty.
+
+        ``computed`` is a file of bars that only the view of the schema `COMPUTED` shows, beside the stored ones.
 
         Raises:
             DataCorruptError: a file is not what the log says.
@@ -80,10 +99,11 @@ class Session:
                     self._set_files(maker, _file_tables(version), {})
                     for table in {*_file_tables(version), *SMALL_TABLES}:
                         maker.execute(view_sql(table, columns))
+                    maker.execute(view_sql(BARS, columns, schema=COMPUTED))
                 self._columns = columns
             cursor = self._connection.cursor()
         cursor.execute(f"set search_path = '{SCHEMA}'")
-        self._set_files(cursor, _file_tables(version), files)
+        self._set_files(cursor, _file_tables(version), files, computed)
         if TICKS in files:
             for variable, (table, column) in _LISTED.items():
                 values = {int(str(row["id"])): str(row[column]) for row in version.rows_of(table)}
@@ -96,18 +116,36 @@ class Session:
             cursor.unregister("incoming_rows")
         return cursor
 
+    @contextlib.contextmanager
+    def scratch_file(self) -> Iterator[Path]:
+        """A path for a file that cursors can read, removed in the end."""
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._scratch / f"{uuid.uuid4().hex}.parquet"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Release DuckDB."""
         self._connection.close()
+        _remove(self._scratch, os.getpid())
 
     def _set_files(
-        self, cursor: duckdb.DuckDBPyConnection, tables: Iterable[str], files: Mapping[str, Iterable[File]]
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        tables: Iterable[str],
+        files: Mapping[str, Iterable[File]],
+        computed: Path | None = None,
     ) -> None:
         for table in tables:
             listed = list(files.get(table, ()))
             self._verify_files(listed)
             paths = [str(self._layout.root / file.path) for file in listed] or [str(empty_file(self._layout, table))]
             cursor.execute(f"set variable {table}_files = [{', '.join(map(_text, paths))}]")
+            if table == BARS:
+                paths += [str(computed)] if computed else []
+                cursor.execute(f"set variable {COMPUTED}_files = [{', '.join(map(_text, paths))}]")
 
     def _verify_files(self, files: Iterable[File]) -> None:
         if not self._verify:
@@ -143,13 +181,12 @@ def write_empty_files(layout: Layout, columns: pa.Table) -> None:
             pq.write_table(pa.schema([field]).empty_table(), path, store_schema=False)
 
 
-def view_sql(table: str, columns: pa.Table) -> str:
+def view_sql(table: str, columns: pa.Table, *, schema: str = SCHEMA) -> str:
     """The view of a table, made from its rows in ``data_columns``; the store's own tables have none."""
     live = [row for row in columns.to_pylist() if row["table_name"] == table and row["dropped_lsn"] is None]
     live.sort(key=lambda row: row["field_id"])
     if table in SMALL_TABLES:
-        schema = SMALL_TABLES[table][0]
-        held = ", ".join(f'"{field.name}" {_SQL_TYPES[field.type]}' for field in schema)
+        held = ", ".join(f'"{field.name}" {_SQL_TYPES[field.type]}' for field in SMALL_TABLES[table][0])
         shown = [f'r."{row["name"]}"::{row["type"]} as "{row["name"]}"' for row in live]
         return (
             f"create or replace view {SCHEMA}.{table} as select {', '.join(shown) or 'r.*'} "
@@ -166,7 +203,7 @@ def view_sql(table: str, columns: pa.Table) -> str:
                 f"make_timestamp({ns} // 1000 - ({ns} % 1000 < 0)::bigint) as timestamp_utc, {ns} as timestamp_ns"
             )
         elif name == "vwap" and table == BARS:
-            shown.append("vwap_of(turnover, volume) as vwap")
+            shown.append(f"{SCHEMA}.vwap_of(turnover, volume) as vwap")
             continue
         elif name in {"exchange_id", "feed_id"} and table == TICKS:
             codes = "exchange_codes" if name == "exchange_id" else "feed_names"
@@ -175,15 +212,35 @@ def view_sql(table: str, columns: pa.Table) -> str:
             shown.append(f'"{name}"')
         default = "null" if row["default"] is None else _text(row["default"])
         fields.append(f"{row['field_id']}: {{name: {_text(name)}, type: {_text(kind)}, default_value: {default}}}")
+    listed = f"{COMPUTED if schema == COMPUTED else table}_files"
     return (
-        f"create or replace view {SCHEMA}.{table} as select {', '.join(shown)} "
-        f"from read_parquet(getvariable('{table}_files'), schema => map {{{', '.join(fields)}}})"
+        f"create or replace view {schema}.{table} as select {', '.join(shown)} "
+        f"from read_parquet(getvariable('{listed}'), schema => map {{{', '.join(fields)}}})"
     )
 
 
 def _file_tables(version: Version) -> list[str]:
     names = version.tables["data_columns"]["table_name"].unique().to_pylist()
     return [name for name in names if name not in SMALL_TABLES]
+
+
+def _scratch_home(layout: Layout, settings: Settings) -> Path:
+    try:
+        return (settings.temp_dir or Path(tempfile.gettempdir())).resolve()
+    except FileNotFoundError:
+        return layout.tmp
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _remove(folder: Path, owner: int) -> None:
+    # A forked child has a copy of this object, and must leave its parent's files alone.
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _text(value: str) -> str:

@@ -1,0 +1,147 @@
+"""Texts that a statement's tree compares columns with: constants, and the values of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from backtestr.query.gate import walk
+from backtestr.query.values import Params
+
+Node = dict[str, Any]
+Sets = list[tuple[list[str], frozenset[str]]]
+"""Columns by their parts, each with the texts it has one of, all at once."""
+
+_EQUAL = {"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"}
+_UNEQUAL = {"COMPARE_NOTEQUAL", "COMPARE_DISTINCT_FROM"}
+_CONTAINS = {"contains", "list_contains", "array_contains", "list_has", "array_has"}
+_TEXT_TYPES = {"varchar", "text", "string"}
+
+
+def all_texts(tree: Any, params: Params) -> set[str]:
+    """Every text constant in a tree, and every text in the parameters it refers to."""
+    found: set[str] = set()
+    for node in walk(tree):
+        if node.get("type") == "VALUE_CONSTANT" and node.get("literal", {}).get("kind") == "STRING":
+            found.add(str(node["literal"].get("text", "")))
+        elif node.get("type") == "VALUE_PARAMETER":
+            found.update(_texts_in(_bound(node, params)))
+    return found
+
+
+def outside_queries(node: Any) -> Iterator[Node]:
+    """The objects of an expression that are in no query within it."""
+    if isinstance(node, list):
+        for item in node:
+            yield from outside_queries(item)
+    elif isinstance(node, dict) and not str(node.get("type")).endswith("_NODE"):
+        yield node
+        for value in node.values():
+            yield from outside_queries(value)
+
+
+def is_equality(node: Node, *, negated: bool) -> bool:
+    """Whether the condition sets something equal to something, or to one of several."""
+    kind = node.get("type")
+    if kind == "SUBQUERY" and node.get("subquery_type") == "ANY":
+        kind = node.get("comparison_type")
+    if not isinstance(kind, str):
+        return False
+    if negated:
+        return kind in _UNEQUAL or kind == "COMPARE_NOT_IN"
+    is_contains = kind == "FUNCTION" and str(node.get("function_name")).lower() in _CONTAINS
+    return kind in _EQUAL or kind == "COMPARE_IN" or is_contains
+
+
+def equalities(node: Node, params: Params, *, negated: bool) -> list[Sets]:
+    """The alternatives of which one holds if a condition does: columns that equal texts; none where it is no such.
+
+    Only what is constant is taken: columns by themselves against text constants, parameters and lists of them.
+    """
+    if not is_equality(node, negated=negated):
+        return []
+    kind = node["type"]
+    if "left" in node:
+        pairs = _pairs(node["left"], node["right"], params)
+        return [pairs or _pairs(node["right"], node["left"], params)]
+    if kind in {"COMPARE_IN", "COMPARE_NOT_IN"}:
+        return [_pairs(node["children"][0], child, params) for child in node["children"][1:]]
+    if kind == "SUBQUERY":
+        listed, column = _unnested(node["subquery"].get("node") or {}), node.get("child")
+    else:
+        listed, column = (argument["expression"] for argument in node["arguments"][:2])
+    found = None if listed is None else _list_texts(listed, params)
+    names = _column(column)
+    return [] if found is None or names is None else [[(names, found)]]
+
+
+def _pairs(left: Node, right: Node, params: Params) -> Sets:
+    if left.get("function_name") == "row" and right.get("function_name") == "row":
+        sides = [[argument["expression"] for argument in side["arguments"]] for side in (left, right)]
+        if len(sides[0]) != len(sides[1]):
+            return []
+        return [pair for a, b in zip(*sides, strict=True) for pair in _pairs(a, b, params)]
+    names, found = _column(left), _text(right, params)
+    return [] if names is None or found is None else [(names, found)]
+
+
+def _column(node: Any) -> list[str] | None:
+    node = _uncast(node)
+    return node["column_names"] if node.get("type") == "COLUMN_REF" else None
+
+
+def _text(node: Node, params: Params) -> frozenset[str] | None:
+    node = _uncast(node)
+    if node.get("type") == "VALUE_PARAMETER":
+        value = _bound(node, params)
+        return frozenset({value}) if isinstance(value, str) else None
+    literal = node.get("literal") or {}
+    if literal.get("kind") == "NULL_LITERAL":
+        return frozenset()
+    return frozenset({str(literal.get("text", ""))}) if literal.get("kind") == "STRING" else None
+
+
+def _list_texts(node: Node, params: Params) -> frozenset[str] | None:
+    if node.get("type") == "VALUE_PARAMETER":
+        value = _bound(node, params)
+        is_texts = isinstance(value, list) and all(item is None or isinstance(item, str) for item in value)
+        return frozenset(item for item in value if item is not None) if is_texts else None
+    if node.get("function_name") != "list_value":
+        return None
+    parts = [_text(argument["expression"], params) for argument in node["arguments"]]
+    return None if None in parts else frozenset(text for part in parts for text in part or ())
+
+
+def _unnested(query: Node) -> Node | None:
+    """The list that ``= any(list)`` unnests."""
+    columns: list[Any] = query.get("select_list") or []
+    is_plain = len(columns) == 1 and columns[0].get("function_name") == "unnest"
+    if not is_plain or query["from_table"]["type"] != "EMPTY" or len(columns[0]["arguments"]) != 1:
+        return None
+    return columns[0]["arguments"][0]["expression"]  # type: ignore[no-any-return]
+
+
+def _uncast(node: Any) -> Node:
+    while node.get("type") == "OPERATOR_CAST" and _type_name(node) in _TEXT_TYPES:
+        node = node["child"]
+    return node  # type: ignore[no-any-return]
+
+
+def _type_name(node: Node) -> str:
+    return str((node.get("type_expr") or {}).get("type_name")).lower()
+
+
+def _bound(node: Node, params: Params) -> Any:
+    name = str(node.get("identifier"))
+    if isinstance(params, dict):
+        return next((value for key, value in params.items() if key.lower() == name.lower()), None)
+    position = int(name) - 1 if name.isdigit() else -1
+    return params[position] if params and 0 <= position < len(params) else None
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(item)

@@ -1,0 +1,78 @@
+"""Bars of timeframes that are not stored, made from ticks in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backtestr._native import BarAggregator
+from backtestr.schema import BARS as BAR_SCHEMA
+from backtestr.storage.layout import BARS
+from backtestr.storage.read import Reader
+from backtestr.storage.snapshot import KINDS, Version, price_bases
+from backtestr.storage.write import stored_field
+
+_CHUNK_NS = 31 * 86_400_000_000_000
+_GROUP_ROWS = 32_768
+
+
+def tick_chunks(
+    reader: Reader, version: Version, symbol: str, start: int | None = None, end: int | None = None
+) -> Iterator[pa.Table]:
+    """All ticks of a symbol in [start, end) ns in order, a month at a time."""
+    spans = version.spans(symbol, start, end)
+    if not spans:
+        return
+    low, stop = min(span.min_ns for span in spans), max(span.max_ns for span in spans) + 1
+    low = low if start is None else max(low, start)
+    stop = stop if end is None else min(stop, end)
+    for begin in range(low, stop, _CHUNK_NS):
+        yield reader.ticks(version, [symbol], begin, min(begin + _CHUNK_NS, stop))
+
+
+def computed_bars(
+    reader: Reader,
+    version: Version,
+    symbol: str,
+    basis: str,
+    timeframes: Sequence[str],
+    start: int | None = None,
+    end: int | None = None,
+) -> Iterator[pa.Table]:
+    """Bars of a symbol from its ticks in [start, end) ns, which must not cut a bucket; each timeframe by time."""
+    aggregator = BarAggregator(list(timeframes), price=basis, bar_spec=version.bar_spec)
+    for rows in tick_chunks(reader, version, symbol, start, end):
+        if rows.num_rows:
+            yield aggregator.update(rows)
+    yield aggregator.finish()
+
+
+def write_computed(
+    path: Path, reader: Reader, version: Version, timeframes: Sequence[str], symbols: Iterable[str]
+) -> None:
+    """Write bars of symbols, of the bases that the view ``bars`` shows, to a Parquet file that the view can read."""
+    columns = [column for column in BAR_SCHEMA if column.name != "vwap"]
+    schema = pa.schema([stored_field(BARS, column.with_type(_plain(column.type))) for column in columns])
+    with pq.ParquetWriter(path, schema, compression="lz4", store_schema=False) as writer:
+        waiting, rows = [], 0
+        for symbol in symbols:
+            counts = version.symbols[symbol]
+            for basis in version.bases.get(symbol) or price_bases([counts[kind] for kind in KINDS]):
+                for bars in computed_bars(reader, version, symbol, basis, timeframes):
+                    waiting.append(bars.select(schema.names).cast(schema))
+                    rows += bars.num_rows
+                    if rows >= _GROUP_ROWS:
+                        writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP_ROWS)
+                        waiting, rows = [], 0
+        if rows:
+            writer.write_table(pa.concat_tables(waiting), row_group_size=_GROUP_ROWS)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type as files hold it: instants without zone, texts plain."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    return pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
