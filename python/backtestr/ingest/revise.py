@@ -20,6 +20,7 @@ from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.read import Located
 from backtestr.storage.snapshot import BAR_SPEC, Version
+from backtestr.storage.ties import sort_by_name
 
 
 def delete_rows(
@@ -86,7 +87,7 @@ def _revise(
     version = base
     if not dry_run and (located.rows.num_rows or new.num_rows):
         change = Change(kind, touched, removed, note={"rows": located.rows.num_rows})
-        version, _ = commit_change(storage, base, change, _by_interval(new))
+        version, _ = commit_change(storage, base, change, _by_interval(sort_by_name(new, base)))
     return _report(kind, touched, located.rows.num_rows, new.num_rows, version, dry_run=dry_run)
 
 
@@ -121,7 +122,7 @@ def _refuse_taken_keys(storage: Storage, base: Version, removed: Removed, new: p
 
 def _by_interval(rows: pa.Table) -> Iterator[Addition]:
     if rows.num_rows:
-        for label, mine in split_intervals(sort_ticks(rows), 0.0, 1):
+        for label, mine in split_intervals(rows, 0.0, 1):
             yield Addition(label, iter([mine]))
 
 
