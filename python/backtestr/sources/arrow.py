@@ -15,6 +15,7 @@ from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructur
 from backtestr.sources import detect
 from backtestr.sources.files import files
 from backtestr.sources.fixed import constant
+from backtestr.sources.iso import holds_times, read_times
 from backtestr.sources.model import OpenedSource, Renames, TickBatch
 from backtestr.sources.text import Renamer
 
@@ -162,15 +163,26 @@ def _renamed(
         if target in {"symbol", "exchange", "conditions"}:
             column = _dictionary(column)
         elif target == "timestamp":
-            column = _times(name, column, timezone)
+            column, faults = _times(name, column, timezone, first)
+            if faults is not None:
+                columns["faults"] = faults
         columns["timestamp_utc" if target == "timestamp" else target] = column
     if "symbol" not in columns:
         columns["symbol"] = constant(str(symbol), batch.num_rows)
 
     def locate(rows: Sequence[int]) -> list[tuple[int, str]]:
-        return [(first + row + 1, str(batch.slice(row, 1).to_pylist()[0])) for row in rows]
+        named = list(zip(batch.schema.names, batch.columns, strict=True))
+        return [(first + row + 1, str({at: _plain(column, row) for at, column in named})) for row in rows]
 
     return TickBatch(pa.record_batch(columns), name, locate)
+
+
+def _plain(column: pa.Array, row: int) -> Any:
+    """A value as Python shows it; a time that Python cannot hold as text."""
+    try:
+        return column[row].as_py()
+    except (ValueError, OverflowError):
+        return column.slice(row, 1).cast(pa.string())[0].as_py()
 
 
 def _dictionary(column: pa.Array) -> pa.Array:
@@ -182,28 +194,25 @@ def _dictionary(column: pa.Array) -> pa.Array:
     return pc.dictionary_encode(column)
 
 
-def _times(name: str, column: pa.Array, timezone: str | None) -> pa.Array:
+def _times(name: str, column: pa.Array, timezone: str | None, first: int) -> tuple[pa.Array, pa.Array | None]:
+    """The times in a type that validation takes, and fault bits of those that cannot be read."""
     kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _times(name, column.dictionary_decode(), timezone, first)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         text = column.cast(pa.string())
-        for wanted in (pa.timestamp("ns", tz="UTC"), pa.timestamp("ns")):
-            try:
-                column = text.cast(wanted)
-                break
-            except pa.ArrowInvalid:
-                continue
-        else:
+        if first == 0 and not holds_times(text):
             raise SourceStructureError(
-                f"{name}: a text of the timestamp column is no ISO 8601 time; convert the column first"
+                f"{name}: the texts of the timestamp column are no ISO 8601 times; convert the column first"
             )
-        kind = column.type
+        return read_times(text, timezone)
     if pa.types.is_integer(kind):
-        return _since_1970(name, column)
+        return _since_1970(name, column), None
     if timezone is not None and pa.types.is_timestamp(kind) and kind.tz is None:
-        return pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="latest").cast(
+        column = pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="latest").cast(
             pa.timestamp(kind.unit, tz="UTC")
         )
-    return column
+    return column, None
 
 
 def _since_1970(name: str, column: pa.Array) -> pa.Array:
