@@ -70,7 +70,7 @@ def open_arrow(
                         ticks = _renamed(name, batch, mapping, symbol, timezone, row)
                         yield rename(ticks) if "symbol" in mapping else ticks
                     row += batch.num_rows
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise SourceStructureError(f"{name}: damaged after row {row}: {error}") from error
 
     said = "columns " + ", ".join(plans[0][1].values()) if plans else "no columns"

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 
 from backtestr import _native
 
-# Whatever else a text holds, it would not be one line of one field.
-_LINE = r"^ *[0-9][0-9A-Za-z:+\-., ]*$"
+_SEPARATOR = "\x1f"
+# A text that is blank, or more than one line of one field, would not be one row.
+_ROW = r"^[^\n\x00\x1f]*[^\s\x00\x1f][^\n\x00\x1f]*$"
 _DATE = r"^ *[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _UNREAD = "-"
 
@@ -22,15 +23,26 @@ def read_times(text: pa.Array, timezone: str | None) -> tuple[pa.Array, pa.Array
         text: Strings; a time that names no zone is in ``timezone``.
         timezone: UTC if not given.
     """
-    readable = pc.fill_null(pc.match_substring_regex(text, _LINE), False)
-    lines = pc.if_else(readable, text, _UNREAD)
-    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines), "\n")
-    spec = {"separator": "\x1f", "fields": [{"target": "timestamp", "format": "iso"}], "symbol": _UNREAD}
-    batch, *_ = _native.parse_text(
-        joined[0].as_py().encode(), json.dumps(spec | {"zone": timezone}), last=True, first_line=1
-    )
+    lines = pc.fill_null(text, _UNREAD)
+    joined = _joined(lines)
+    is_plain = joined.count("\n") == len(lines) - 1 and "\0" not in joined and _SEPARATOR not in joined
+    batch = _parsed(joined, timezone) if is_plain else None
+    if batch is None or batch.num_rows != len(lines):
+        lines = pc.if_else(pc.match_substring_regex(lines, _ROW), lines, _UNREAD)
+        batch = _parsed(_joined(lines), timezone)
     faults = batch.column("faults") if "faults" in batch.schema.names else None
     return batch.column("timestamp_utc"), faults
+
+
+def _joined(lines: pa.Array) -> str:
+    whole = pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines)
+    return str(pc.binary_join(whole, "\n")[0].as_py())
+
+
+def _parsed(lines: str, timezone: str | None) -> pa.RecordBatch:
+    field = {"target": "timestamp", "format": "iso"}
+    spec = {"separator": _SEPARATOR, "fields": [field], "symbol": _UNREAD, "zone": timezone}
+    return _native.parse_text(lines.encode(), json.dumps(spec), last=True, first_line=1)[0]
 
 
 def holds_times(text: pa.Array) -> bool:
