@@ -21,6 +21,7 @@ from backtestr.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
+from backtestr.storage import session
 from tests.store.test_merge import trades
 
 
@@ -105,6 +106,21 @@ def test_reopening_finds_everything(tmp_path: Path) -> None:
         copy = pickle.loads(pickle.dumps(store))
         assert copy.ticks().to_pylist() == before[0]
         copy.close()
+
+
+def test_a_new_store_is_durable_before_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, synced = tmp_path / "s", list[tuple[str, bool]]()
+
+    def note(path: Path) -> None:
+        synced.append((str(Path(path).relative_to(tmp_path)), (root / "STORE.json").exists()))
+
+    monkeypatch.setattr(session, "sync_file", note)
+    monkeypatch.setattr(session, "sync_folder", note)
+    bt.open(root).close()
+    files = sorted((root / "data" / "empty").iterdir())
+    assert files
+    assert all((f"s/data/empty/{path.stem}.new", False) in synced for path in files)
+    assert synced[-1] == ("s/data/empty", False)
 
 
 def test_what_is_not_a_store(tmp_path: Path) -> None:
