@@ -12,7 +12,7 @@ from backtestr._native import TickValidator, sort_ticks
 from backtestr.errors import ArgumentError, InvalidTickError, SequenceConflictError, SymbolNotFoundError
 from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, touch
 from backtestr.ingest.dedup import Merge
-from backtestr.ingest.identity import BY_KEY, BY_VALUE, KEY, VALUES, Removed, pair
+from backtestr.ingest.identity import BY_KEY, BY_VALUE, KEY, VALUES, Removed, pair, scratch
 from backtestr.ingest.spool import split_intervals
 from backtestr.instants import to_iso
 from backtestr.models import BarSpec, ReviseReport, ValidationRules
@@ -182,10 +182,11 @@ def _find(storage: Storage, base: Version, rows: pa.Table, *, by_value: bool) ->
     """
     symbols = rows["symbol"].unique().to_pylist()
     located = Located.join([storage.reader.located(base, name) for name in symbols])
-    if by_value:
-        pairs = pair(storage, rows, located.rows, BY_VALUE, [*VALUES, "copy"])
-    else:
-        pairs = pair(storage, rows, located.rows, BY_KEY, KEY)
+    with scratch(storage) as connection:
+        if by_value:
+            pairs = pair(connection, rows, located.rows, BY_VALUE, [*VALUES, "copy"])
+        else:
+            pairs = pair(connection, rows, located.rows, BY_KEY, KEY)
     wanted = pairs.filter(pc.is_valid(pairs["new_row"]))
     missing = wanted.filter(pc.is_null(wanted["old_row"]))["new_row"].to_numpy()
     if len(missing):
