@@ -6,11 +6,14 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
 import backtestr as bt
-from backtestr.errors import SourceStructureError
+from backtestr.errors import ArgumentError, BacktestrError, SourceStructureError
 from tests.sources.reading import ns, read
 
 GOOD = {"symbol": "A", "timestamp": "2024-01-02T14:30:00Z", "price": "1.5", "volume": "2"}
@@ -70,3 +73,77 @@ def test_texts_of_time_are_read_as_in_files() -> None:
 def test_texts_that_are_no_times_at_all_are_a_wrong_column() -> None:
     with pytest.raises(SourceStructureError, match="no ISO 8601 times"):
         read(pa.table({"symbol": ["A", "A"], "timestamp": ["02.01.2024", None], "price": [1, 1]}))
+
+
+def ticks(**columns: pa.Array) -> pa.Table:
+    return pa.table(
+        {"symbol": ["A"] * 3, "timestamp": pa.array([0, 1, 2], SECONDS), "price": [1.5, 2.5, 3.5]} | columns
+    )
+
+
+def ends(stops: list[int], values: pa.Array) -> pa.Array:
+    return pa.RunEndEncodedArray.from_arrays(pa.array(stops, pa.int32()), values)
+
+
+LAYOUTS = {
+    "sliced": lambda: pa.concat_tables([ticks(), ticks()]).combine_chunks().slice(3, 3),
+    "chunked": lambda: pa.concat_tables([ticks().slice(0, 0), ticks().slice(0, 1), ticks().slice(1, 2)]),
+    "run ends": lambda: ticks(
+        symbol=ends([3], pa.array(["A"])),
+        timestamp=ends([1, 2, 3], pa.array([0, 1, 2], SECONDS)),
+        price=ends([1, 2, 3], pa.array([1.5, 2.5, 3.5])),
+    ),
+    "dictionaries": lambda: ticks(**{name: ticks()[name].dictionary_encode() for name in ticks().column_names}),
+    "decimal256": lambda: ticks(price=pa.array(["1.5", "2.5", "3.5"]).cast(pa.decimal256(60, 12))),
+    "categorical": lambda: pl.from_arrow(ticks()).with_columns(pl.col("symbol").cast(pl.Categorical)),
+    "enum": lambda: pl.from_arrow(ticks()).with_columns(pl.col("symbol").cast(pl.Enum(["B", "A"]))),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_rows(layout: str, tmp_path: Path) -> None:
+    with bt.open(tmp_path / "store") as store:
+        store.ingest(LAYOUTS[layout](), feed="f")
+        found = store.ticks("A").to_arrow()
+    assert found["timestamp_utc"].cast(pa.int64()).to_pylist() == [0, 10**9, 2 * 10**9]
+    assert found["price"].to_pylist() == [1.5, 2.5, 3.5]
+
+
+BROKEN = pa.Array.from_buffers(
+    pa.string(), 3, [None, pa.py_buffer(np.array([0, 1, 2, 3], np.int32)), pa.py_buffer(b"\xff\xfe\xfd")]
+)
+REFUSED = {
+    "price twice": lambda: ticks().append_column("price", pa.array([9.0] * 3)),
+    "timestamp twice": lambda: ticks().append_column("timestamp", pa.array([9] * 3)),
+    "symbol twice": lambda: ticks().append_column("symbol", pa.array(["Z"] * 3)),
+    "periods": lambda: ticks().to_pandas().assign(timestamp=pd.period_range("2024-01-02", periods=3, freq="D")),
+    "seconds": lambda: ticks(timestamp=pa.array([1_700_000_000] * 3)),
+    "no text": lambda: ticks(symbol=BROKEN),
+    "objects of two kinds": lambda: pd.DataFrame({"symbol": "A", "timestamp": [0, 1], "price": [1.5, "x"]}),
+    "columns of two lengths": lambda: {"symbol": ["A"], "timestamp": [0, 1], "price": [1.5]},
+    "half floats": lambda: ticks(price=pa.array(np.array([1.5, 2.5, 0.1], np.float16))),
+    "nested": lambda: ticks(price=pa.array([{"a": 1.5}] * 3)),
+    "booleans": lambda: ticks(price=pa.array([True] * 3)),
+    "times of day": lambda: ticks(timestamp=pa.array([0, 1, 2], pa.time32("s"))),
+}
+
+
+@pytest.mark.parametrize("layout", REFUSED)
+def test_what_could_be_misread_is_refused(layout: str, tmp_path: Path) -> None:
+    with bt.open(tmp_path / "store") as store:
+        with pytest.raises(BacktestrError):
+            store.ingest(REFUSED[layout](), feed="f", max_rejected=1)
+        assert store.symbols() == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timezone": "Mars/X"}, {"timezone": 5}, {"symbol": 5}, {"columns": "price"}, {"max_rejected": "some"},
+        {"max_rejected": -1}, {"rules": {}}, {"feed": ""}, {"feed": 3}, {"mode": "append"}, {"market": "usa"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    with bt.open(tmp_path / "store") as store, pytest.raises(ArgumentError):
+        store.ingest(ticks(), **({"feed": "f"} | options))
