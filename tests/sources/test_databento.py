@@ -105,10 +105,16 @@ def test_an_instrument_without_a_name_goes_to_quarantine(tmp_path: Path) -> None
     assert [(row["line"], row["reasons"]) for row in kept] == [(2, ["symbol_missing"]), (3, ["symbol_missing"])]
 
 
+def test_two_names_for_one_instrument_are_told_apart_the_same_way_each_time(tmp_path: Path) -> None:
+    spans = {name: [("2024-01-02", "2024-01-03", 7)] for name in ("ES.v.0", "ES.c.0", "ES.n.0")}
+    path = written(tmp_path / "a.dbn", "trades", [trade(7, "1")], **spans)
+    assert {read(path)["symbol"][0].as_py() for _ in range(20)} == {"ES.c.0"}
+
+
 def test_one_name_for_two_instruments_is_refused(tmp_path: Path) -> None:
     spans = {"A": [("2024-01-02", "2024-01-03", 7)], "B": [("2024-01-02", "2024-01-03", 8)]}
     path = written(tmp_path / "a.dbn", "trades", [trade(7, "1"), trade(8, "2")], **spans)
-    with pytest.raises(SourceAmbiguousError, match="'A' and 'B'"):
+    with pytest.raises(SourceAmbiguousError, match="the one name 'X'"):
         read(path, symbol="X")
 
 
