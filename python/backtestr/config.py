@@ -43,7 +43,6 @@ class Settings:
             statement go there too, or to the system's folder for temporary files.
         materialized_timeframes: timeframes whose bars are stored, finest first; settled when a store is created.
         max_rejected: largest share of rows that may be rejected before a load aborts, from 0 to 1.
-        ingest_batch_bytes: text parsed at a time, in bytes.
         sort_memory_bytes: rows held before they are sorted and spilled, in bytes.
         day_interval_bytes: Parquet bytes of a commit from which a day gets files of its own, in bytes.
         max_file_bytes: size at which a data file is cut, in bytes.
@@ -63,7 +62,6 @@ class Settings:
     temp_dir: Path | None
     materialized_timeframes: tuple[str, ...]
     max_rejected: float
-    ingest_batch_bytes: int
     sort_memory_bytes: int
     day_interval_bytes: int
     max_file_bytes: int
@@ -240,7 +238,6 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "temp_dir": (lambda: None, _folder),
     "materialized_timeframes": (lambda: "1m 5m 15m 30m 1h 4h 1d", _timeframes),
     "max_rejected": (lambda: 0.10, _share),
-    "ingest_batch_bytes": (lambda: 16 * _MIB, _size),
     "sort_memory_bytes": (lambda: 512 * _MIB, _size),
     "day_interval_bytes": (lambda: 8 * _MIB, _size),
     "max_file_bytes": (lambda: 64 * _MIB, _size),

@@ -122,6 +122,12 @@ class Store:
         storage = self._writable()
         if mode not in {"merge", "replace"}:
             raise ArgumentError(f"mode={mode!r}: choose 'merge' or 'replace'")
+        if max_rejected is not None and not (isinstance(max_rejected, int | float) and 0 <= max_rejected <= 1):
+            raise ArgumentError(f"max_rejected={max_rejected!r}: give a share from 0 to 1")
+        if rules is not None and not isinstance(rules, ValidationRules):
+            raise ArgumentError(f"rules={rules!r}: give a ValidationRules")
+        if feed is not None and not (isinstance(feed, str) and feed):
+            raise ArgumentError(f"feed={feed!r}: give a name")
         low, high = range_ns(start, end)
         given = {"symbol": symbol, "feed": feed, **options}
         how = LoadOptions(

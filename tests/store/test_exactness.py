@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -26,7 +27,10 @@ FILES = [
     ("lean/forex/fxcm/tick/eurusd/20140508_quote.zip", {"source": "lean"}, ["bid", "ask", "mid"]),
     ("histdata/quote_tick_data.csv", {"source": "histdata", "symbol": "EURUSD"}, ["bid", "ask", "mid"]),
     ("truefx/usdjpy-ticks.csv", {"source": "truefx", "symbol": "USDJPY"}, ["bid", "ask", "mid"]),
-    ("dukascopy/EURUSD/2019/01/04/10h_ticks.bi5", {"source": "dukascopy"}, ["bid", "ask", "mid"]),
+    *(
+        (f"dukascopy/EURUSD/2019/01/04/{hour}h_ticks.bi5", {"source": "dukascopy"}, ["bid", "ask", "mid"])
+        for hour in ("00", "10", "23")
+    ),
     ("questdb/btc_trades.csv", {}, ["trade"]),
     ("binance_ws/spot/btcusdt_20240808.gz", {"source": "binance"}, ["trade"]),
     ("binance_parquet/btcusdt-trades.parquet", {"symbol": "BTCUSDT"}, ["trade"]),
@@ -43,6 +47,19 @@ FILES = [
         "dbn/nautilus/futures_mbp-1_2024-07-01T23-58_2024-07-02T00-02.dbn.zst",
         {"source": "databento"},
         ["trade", "mid"],
+    ),
+    *(
+        (
+            f"dbn/databento-python/{dataset}/test_data.{schema}.dbn.zst",
+            {"source": "databento", "max_rejected": 0.25},
+            bases,
+        )
+        for dataset in ("GLBX.MDP3", "XNAS.ITCH", "EQUS.MINI")
+        for schema, bases in (("trades", ["trade"]), ("tbbo", ["trade"]), ("mbp-1", ["trade", "mid"]))
+    ),
+    *(
+        (f"dbn/dbn/test_data.trades{version}", {"source": "databento"}, ["trade"])
+        for version in (".dbn", ".v1.dbn.zst", ".v2.dbn.zst", ".v3.dbn.zst")
     ),
 ]
 
@@ -126,9 +143,14 @@ def unscaled(ticks: pa.Table) -> pa.Table:
     return frame.append_column("ns", ticks["timestamp_utc"].cast(pa.int64()))
 
 
+def test_every_shared_file_is_among_them(vendor_data: Path) -> None:
+    shared = {str(path.relative_to(vendor_data)) for path in vendor_data.rglob("*") if path.is_file()}
+    assert shared - {"README.md"} == {name for name, _, _ in FILES}
+
+
 @pytest.mark.parametrize(("file", "options", "bases"), FILES, ids=[name for name, _, _ in FILES])
 def test_bars_equal_the_model(
-    file: str, options: dict[str, str], bases: list[str], vendor_data: Path, tmp_path: Path
+    file: str, options: dict[str, Any], bases: list[str], vendor_data: Path, tmp_path: Path
 ) -> None:
     with bt.open(tmp_path / "store") as store:
         report = store.ingest(vendor_data / file, **options)
@@ -150,4 +172,8 @@ def test_bars_equal_the_model(
             }
             for timeframe, rows in direct.items():
                 mask = [t == timeframe for t in at_once["timeframe"].to_pylist()]
-                assert sorted(integers(bt.Frame(at_once.filter(pa.array(mask))))) == rows == from_seconds[timeframe]
+                assert (
+                    sorted(integers(bt.Frame(at_once.filter(pa.array(mask, pa.bool_())))))
+                    == rows
+                    == from_seconds[timeframe]
+                )

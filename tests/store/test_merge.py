@@ -93,6 +93,29 @@ def test_the_order_of_files_never_changes_an_answer(files: list[list[tuple[int, 
     assert all(answer == answers[0] for answer in answers)
 
 
+@pytest.mark.parametrize("feeds", [("f", "f", "f"), ("g", "f", "h")])
+def test_ties_of_exchange_or_feed_go_by_its_name(feeds: tuple[str, str, str], tmp_path: Path) -> None:
+    venues = ["Z", "B", "é", None]
+    # File by file the venues are seen in another order.
+    pairs = list(itertools.product(venues, repeat=2))
+    files = [[first for first, _ in pairs], [second for _, second in reversed(pairs)], venues[::-1] * 4]
+    answers = []
+    for number, order in enumerate(itertools.permutations(range(3))):
+        with bt.open(tmp_path / str(number)) as store:
+            for file in order:
+                rows = trades([(at, "1", "1") for at in range(len(pairs))])
+                rows = rows.append_column("exchange", pa.array(files[file], pa.string()))
+                store.ingest(rows, feed=feeds[file], allow_mixed=True)
+            exchanges = {row["id"]: row["code"] for row in store.sql("select * from exchanges").to_pylist()}
+            names = {row["id"]: row["name"] for row in store.sql("select * from feeds").to_pylist()}
+            ticks = [
+                row | {"exchange_id": exchanges.get(row["exchange_id"]), "feed_id": names[row["feed_id"]]}
+                for row in store.ticks().to_pylist()
+            ]
+            answers.append((ticks, [store.bars(None, timeframe).to_pylist() for timeframe in ("1s", "1m", "1d")]))
+    assert all(answer == answers[0] for answer in answers)
+
+
 def test_a_late_file_rebuilds_the_bars_it_touches(store: bt.Store) -> None:
     store.ingest(trades([(0, "1", "1"), (3600, "2", "1"), (86400, "3", "1")]), feed="f")
     store.ingest(trades([(30, "9", "1"), (7200, "5", "1")]), feed="f")

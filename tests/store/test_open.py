@@ -21,6 +21,7 @@ from backtestr.errors import (
     StoreNotFoundError,
     StoreReadOnlyError,
 )
+from backtestr.storage import session
 from tests.store.test_merge import trades
 
 
@@ -44,6 +45,46 @@ def test_one_writer(tmp_path: Path) -> None:
         process.join()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_does_not_hold_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    store = bt.open(path)
+    store.ingest(trades([(0, "1", "1")]), feed="f")
+    ready, started = os.pipe()
+    stop, go_on = os.pipe()
+    child = os.fork()
+    if child == 0:
+        refused = False
+        try:
+            store.symbols()
+        except StoreClosedError:
+            refused = True
+        os.write(started, b"1" if refused else b"0")
+        os.read(stop, 1)
+        os._exit(0)
+    try:
+        assert os.read(ready, 1) == b"1"
+        # The child's close is not the parent's: the lock still stands.
+        assert (path / "LOCK.json").exists()
+        context = multiprocessing.get_context("spawn")
+        answers = []
+        for _ in range(2):
+            answer: multiprocessing.Queue[str] = context.Queue()
+            process = context.Process(target=write_elsewhere, args=(str(path), answer))
+            process.start()
+            answers.append(answer.get(timeout=60))
+            process.join()
+            store.close()
+        assert f"process {os.getpid()}" in answers[0]
+        assert answers[1] == "wrote"
+    finally:
+        os.write(go_on, b"1")
+        os.waitpid(child, 0)
+        for end in (ready, started, stop, go_on):
+            os.close(end)
+
+
 def test_a_reader_beside_the_writer(tmp_path: Path) -> None:
     with bt.open(tmp_path / "s") as writer:
         writer.ingest(trades([(0, "1", "1")]), feed="f")
@@ -65,6 +106,21 @@ def test_reopening_finds_everything(tmp_path: Path) -> None:
         copy = pickle.loads(pickle.dumps(store))
         assert copy.ticks().to_pylist() == before[0]
         copy.close()
+
+
+def test_a_new_store_is_durable_before_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, synced = tmp_path / "s", list[tuple[str, bool]]()
+
+    def note(path: Path) -> None:
+        synced.append((str(Path(path).relative_to(tmp_path)), (root / "STORE.json").exists()))
+
+    monkeypatch.setattr(session, "sync_file", note)
+    monkeypatch.setattr(session, "sync_folder", note)
+    bt.open(root).close()
+    files = sorted((root / "data" / "empty").iterdir())
+    assert files
+    assert all((f"s/data/empty/{path.stem}.new", False) in synced for path in files)
+    assert synced[-1] == ("s/data/empty", False)
 
 
 def test_what_is_not_a_store(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -46,6 +47,7 @@ class Merge:
     duplicates: int = 0
     _sequences: dict[str, tuple[int, int]] = field(default_factory=dict)
     _doubtful: set[str] = field(default_factory=set)
+    _connection: duckdb.DuckDBPyConnection | None = None
 
     def filter(self, rows: pa.Table) -> pa.Table:
         """Of complete sorted ticks, those that are new; rows of equal symbol and instant must come together.
@@ -74,7 +76,7 @@ class Merge:
         """
         for symbol in sorted(self._doubtful):
             rows = self.storage.reader.ticks(written, [symbol], columns=["sequence", "epoch", "tick_type"])
-            with scratch(self.storage) as connection:
+            with self._scratch().cursor() as connection:
                 connection.register("keys", rows)
                 found = connection.execute(
                     "select sequence from keys group by sequence, epoch, tick_type = 0 having count(*) > 1 limit 1"
@@ -83,6 +85,11 @@ class Merge:
                 raise SequenceConflictError(
                     f"{symbol!r} sequence {found[0]} is in the input at two instants; its feed numbers every row once"
                 )
+
+    def _scratch(self) -> duckdb.DuckDBPyConnection:
+        """The one DuckDB of a merge, opened when rows first overlap."""
+        self._connection = self._connection or scratch(self.storage)
+        return self._connection
 
     def _watch(self, runs: _Runs) -> None:
         for symbol, low, high in zip(runs.symbols, runs.low_sequence, runs.high_sequence, strict=True):
@@ -111,7 +118,7 @@ class Merge:
         if are_same(rows, located.rows):
             self.duplicates += rows.num_rows
             return rows.slice(0, 0)
-        pairs = pair(self.storage, rows, located.rows, BY_VALUE, [*VALUES, "copy"])
+        pairs = pair(self._scratch(), rows, located.rows, BY_VALUE, [*VALUES, "copy"])
         pairs = pairs.filter(pc.is_valid(pairs["new_row"]))
         both = pairs.filter(pc.is_valid(pairs["old_row"]))
         moved = both.filter(pc.less(both["new_sequence"], both["old_sequence"]))
@@ -121,7 +128,7 @@ class Merge:
         return rows.take(pa.array(np.sort(np.concatenate(fresh).astype(np.int64))))
 
     def _by_key(self, rows: pa.Table, located: Located) -> pa.Table:
-        pairs = pair(self.storage, rows, located.rows, BY_KEY, KEY)
+        pairs = pair(self._scratch(), rows, located.rows, BY_KEY, KEY)
         both = pairs.filter(pc.and_(pc.is_valid(pairs["new_row"]), pc.is_valid(pairs["old_row"])))
         new, old = both["new_row"].to_numpy(), both["old_row"].to_numpy()
         refuse_other_values(rows.take(pa.array(new)), located.rows.take(pa.array(old)))
@@ -132,7 +139,7 @@ class Merge:
         """One row of each key within the rows."""
         if _keys_ascend(rows):
             return rows
-        with scratch(self.storage) as connection:
+        with self._scratch().cursor() as connection:
             connection.register("numbered", numbered(rows))
             keys = "feed_id, symbol, epoch, (tick_type = 0), sequence"
             found = connection.sql(

@@ -62,12 +62,12 @@ def scratch(storage: Storage) -> duckdb.DuckDBPyConnection:
     )
 
 
-def pair(storage: Storage, new: pa.Table, old: pa.Table, extra: str, keys: list[str]) -> pa.Table:
+def pair(connection: duckdb.DuckDBPyConnection, new: pa.Table, old: pa.Table, extra: str, keys: list[str]) -> pa.Table:
     """New and old rows side by side by key (nulls are equal): row and sequence of each, null where it has no other."""
-    with scratch(storage) as connection:
-        connection.register("new_rows", numbered(new))
-        connection.register("old_rows", numbered(old))
-        return connection.sql(
+    with connection.cursor() as cursor:
+        cursor.register("new_rows", numbered(new))
+        cursor.register("old_rows", numbered(old))
+        return cursor.sql(
             f"""
             with origins as (
                 select *, 1 as origin from new_rows union all by name select *, 0 as origin from old_rows

@@ -12,7 +12,7 @@ from backtestr._native import TickValidator, sort_ticks
 from backtestr.errors import ArgumentError, InvalidTickError, SequenceConflictError, SymbolNotFoundError
 from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, touch
 from backtestr.ingest.dedup import Merge
-from backtestr.ingest.identity import BY_KEY, BY_VALUE, KEY, VALUES, Removed, pair
+from backtestr.ingest.identity import BY_KEY, BY_VALUE, KEY, VALUES, Removed, pair, scratch
 from backtestr.ingest.spool import split_intervals
 from backtestr.instants import to_iso
 from backtestr.models import BarSpec, ReviseReport, ValidationRules
@@ -20,6 +20,7 @@ from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.read import Located
 from backtestr.storage.snapshot import BAR_SPEC, Version
+from backtestr.storage.ties import sort_by_name
 
 
 def delete_rows(
@@ -86,7 +87,7 @@ def _revise(
     version = base
     if not dry_run and (located.rows.num_rows or new.num_rows):
         change = Change(kind, touched, removed, note={"rows": located.rows.num_rows})
-        version, _ = commit_change(storage, base, change, _by_interval(new))
+        version, _ = commit_change(storage, base, change, _by_interval(sort_by_name(new, base)))
     return _report(kind, touched, located.rows.num_rows, new.num_rows, version, dry_run=dry_run)
 
 
@@ -121,7 +122,7 @@ def _refuse_taken_keys(storage: Storage, base: Version, removed: Removed, new: p
 
 def _by_interval(rows: pa.Table) -> Iterator[Addition]:
     if rows.num_rows:
-        for label, mine in split_intervals(sort_ticks(rows), 0.0, 1):
+        for label, mine in split_intervals(rows, 0.0, 1):
             yield Addition(label, iter([mine]))
 
 
@@ -181,10 +182,11 @@ def _find(storage: Storage, base: Version, rows: pa.Table, *, by_value: bool) ->
     """
     symbols = rows["symbol"].unique().to_pylist()
     located = Located.join([storage.reader.located(base, name) for name in symbols])
-    if by_value:
-        pairs = pair(storage, rows, located.rows, BY_VALUE, [*VALUES, "copy"])
-    else:
-        pairs = pair(storage, rows, located.rows, BY_KEY, KEY)
+    with scratch(storage) as connection:
+        if by_value:
+            pairs = pair(connection, rows, located.rows, BY_VALUE, [*VALUES, "copy"])
+        else:
+            pairs = pair(connection, rows, located.rows, BY_KEY, KEY)
     wanted = pairs.filter(pc.is_valid(pairs["new_row"]))
     missing = wanted.filter(pc.is_null(wanted["old_row"]))["new_row"].to_numpy()
     if len(missing):

@@ -15,6 +15,7 @@ from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructur
 from backtestr.sources import detect
 from backtestr.sources.files import files
 from backtestr.sources.fixed import constant
+from backtestr.sources.iso import holds_times, read_times
 from backtestr.sources.model import OpenedSource, Renames, TickBatch
 from backtestr.sources.text import Renamer
 
@@ -53,6 +54,10 @@ def open_arrow(
         >>> next(opened.batches).columns.schema.names
         ['timestamp_utc', 'bid', 'ask', 'symbol']
     """
+    if timezone is not None and not isinstance(timezone, str):
+        raise ArgumentError(f'timezone={timezone!r}; give an IANA name such as "America/New_York"')
+    if columns is not None and not isinstance(columns, Mapping):
+        raise ArgumentError(f"columns={columns!r}; give a mapping of tick column to the data's column")
     parts = _frame(data) if _is_frame(data) else [_file(path) for path in files(data)]
     plans = [(name, _mapping(name, schema, columns, symbol), read) for name, schema, read in parts]
     unique = bool(plans) and all("sequence" in mapping for _, mapping, _ in plans)
@@ -69,7 +74,7 @@ def open_arrow(
                         ticks = _renamed(name, batch, mapping, symbol, timezone, row)
                         yield rename(ticks) if "symbol" in mapping else ticks
                     row += batch.num_rows
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise SourceStructureError(f"{name}: damaged after row {row}: {error}") from error
 
     said = "columns " + ", ".join(plans[0][1].values()) if plans else "no columns"
@@ -81,14 +86,18 @@ def _is_frame(data: Any) -> bool:
 
 
 def _frame(data: Any) -> list[tuple[str, pa.Schema, Read]]:
-    if isinstance(data, Mapping):
-        data = pa.table(dict(data))
-    if hasattr(data, "__arrow_c_stream__"):
-        reader = pa.RecordBatchReader.from_stream(data)
-    else:
-        batch = pa.record_batch(data)
-        reader = pa.RecordBatchReader.from_batches(batch.schema, [batch])
-    return [(type(data).__name__, reader.schema, lambda: _cut(reader))]
+    name = type(data).__name__
+    try:
+        if isinstance(data, Mapping):
+            data = pa.table(dict(data))
+        if hasattr(data, "__arrow_c_stream__"):
+            reader = pa.RecordBatchReader.from_stream(data)
+        else:
+            batch = pa.record_batch(data)
+            reader = pa.RecordBatchReader.from_batches(batch.schema, [batch])
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise SourceStructureError(f"{name}: no columns of one type and length each ({error})") from error
+    return [(name, reader.schema, lambda: _cut(reader))]
 
 
 def _cut(batches: Any) -> Iterator[pa.RecordBatch]:
@@ -136,13 +145,16 @@ def _mapping(name: str, schema: pa.Schema, columns: Mapping[str, str] | None, sy
         mapping |= {target: target for target in ("sequence", "epoch") if target in names}
     else:
         mapping = {("timestamp" if target == "timestamp_utc" else target): at for target, at in columns.items()}
-        for target, at in mapping.items():
+        for target in mapping:
             if target not in _TARGETS:
                 raise ArgumentError(
                     f"columns={{{target!r}: …}}: not a column of ticks; known are {', '.join(_TARGETS)}"
                 )
-            if names.count(at) != 1:
-                raise SourceStructureError(f"{name}: no one column {at!r} among {', '.join(names)}")
+    for at in mapping.values():
+        if names.count(at) != 1:
+            raise SourceStructureError(f"{name}: no one column {at!r} among {', '.join(names)}")
+        if isinstance(kind := schema.field(at).type, pa.BaseExtensionType):
+            raise SourceStructureError(f"{name}: column {at!r} is {kind}; convert it to plain numbers, times or text")
     if "timestamp" not in mapping or not {"price", "bid", "ask"} & set(mapping):
         raise SourceStructureError(
             f"{name}: no column for {'price (or bid and ask)' if 'timestamp' in mapping else 'timestamp_utc'} among "
@@ -159,57 +171,79 @@ def _renamed(
     columns: dict[str, pa.Array] = {}
     for target, at in mapping.items():
         column = batch.column(batch.schema.get_field_index(at))
+        if pa.types.is_run_end_encoded(column.type):
+            column = pc.run_end_decode(column)
         if target in {"symbol", "exchange", "conditions"}:
             column = _dictionary(column)
         elif target == "timestamp":
-            column = _times(name, column, timezone)
+            column, faults = _times(name, column, timezone, first)
+            if faults is not None:
+                columns["faults"] = faults
         columns["timestamp_utc" if target == "timestamp" else target] = column
     if "symbol" not in columns:
         columns["symbol"] = constant(str(symbol), batch.num_rows)
 
     def locate(rows: Sequence[int]) -> list[tuple[int, str]]:
-        return [(first + row + 1, str(batch.slice(row, 1).to_pylist()[0])) for row in rows]
+        named = list(zip(batch.schema.names, batch.columns, strict=True))
+        return [(first + row + 1, str({at: _plain(column, row) for at, column in named})) for row in rows]
 
     return TickBatch(pa.record_batch(columns), name, locate)
+
+
+def _plain(column: pa.Array, row: int) -> Any:
+    """A value as Python shows it; a time that Python cannot hold as text."""
+    try:
+        return column[row].as_py()
+    except UnicodeDecodeError:
+        return column[row].as_buffer().to_pybytes()
+    except (ValueError, OverflowError):
+        return column.slice(row, 1).cast(pa.string())[0].as_py()
+
+
+def _decoded(column: pa.DictionaryArray) -> pa.Array:
+    values = column.dictionary
+    # There is no kernel that decodes views.
+    return (values.cast(pa.string()) if pa.types.is_string_view(values.type) else values).take(column.indices)
 
 
 def _dictionary(column: pa.Array) -> pa.Array:
     """Text of any Arrow type as a dictionary with 32-bit keys whose values all occur in the column."""
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+        column = _decoded(column)
     if not pa.types.is_string(column.type):
         column = column.cast(pa.string())
-    return pc.dictionary_encode(column)
+    encoded = pc.dictionary_encode(column)
+    encoded.dictionary.validate(full=True)
+    return encoded
 
 
-def _times(name: str, column: pa.Array, timezone: str | None) -> pa.Array:
+def _times(name: str, column: pa.Array, timezone: str | None, first: int) -> tuple[pa.Array, pa.Array | None]:
+    """The times in a type that validation takes, and fault bits of those that cannot be read."""
     kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _times(name, _decoded(column), timezone, first)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         text = column.cast(pa.string())
-        for wanted in (pa.timestamp("ns", tz="UTC"), pa.timestamp("ns")):
-            try:
-                column = text.cast(wanted)
-                break
-            except pa.ArrowInvalid:
-                continue
-        else:
+        if first == 0 and not holds_times(text):
             raise SourceStructureError(
-                f"{name}: a text of the timestamp column is no ISO 8601 time; convert the column first"
+                f"{name}: the texts of the timestamp column are no ISO 8601 times; convert the column first"
             )
-        kind = column.type
+        return read_times(text, timezone)
     if pa.types.is_integer(kind):
-        return _since_1970(name, column)
+        return _since_1970(name, column), None
     if timezone is not None and pa.types.is_timestamp(kind) and kind.tz is None:
-        return pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="latest").cast(
-            pa.timestamp(kind.unit, tz="UTC")
-        )
-    return column
+        try:
+            column = pc.assume_timezone(column, timezone, ambiguous="earliest", nonexistent="latest")
+        except pa.ArrowInvalid as error:
+            raise ArgumentError(f"timezone={timezone!r}: {error}") from error
+        column = column.cast(pa.timestamp(kind.unit, tz="UTC"))
+    return column, None
 
 
 def _since_1970(name: str, column: pa.Array) -> pa.Array:
-    """Integers are ns; those that are all in 2001 to 2033 when read as ms or us are refused."""
+    """Integers are ns; those that are all in 2001 to 2033 when read as s, ms or us are refused."""
     bounds = pc.min_max(column).as_py()
-    for unit, power in (("ms", 12), ("us", 15)):
+    for unit, power in (("s", 9), ("ms", 12), ("us", 15)):
         if bounds["min"] is not None and 10**power <= bounds["min"] and bounds["max"] < 2 * 10**power:
             raise SourceAmbiguousError(
                 f"{name}: the whole numbers of the timestamp column look like {unit} since 1970, but are read as ns; "

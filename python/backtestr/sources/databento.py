@@ -64,7 +64,7 @@ def _schema(member: Member, meta: Any) -> str:
     name = "" if meta.schema is None else str(meta.schema)
     if name not in RECORDS:
         raise SourceStructureError(
-            f"{member.name}: DBN schema {name or 'mixed'!r} holds no ticks; read are {', '.join(RECORDS)}"
+            f"{member.name}: DBN schema {name or 'mixed'!r} is not read; give {', '.join(RECORDS)}"
         )
     return name
 

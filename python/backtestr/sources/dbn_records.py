@@ -63,7 +63,8 @@ class Mappings:
         """The mappings of a file, whichever of the two sides is the instrument id."""
         names: dict[str, int] = {}
         spans: dict[int, list[tuple[int, int, int]]] = {}
-        for given, intervals in dict(meta.mappings).items():
+        # The decoder hands them out in any order; where two names hold an instrument the first by name is taken.
+        for given, intervals in sorted(dict(meta.mappings).items()):
             for interval in intervals:
                 other = str(interval["symbol"])
                 if not other:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,6 +236,8 @@ class Renamer:
     """New names for the symbols of a load, all its members and batches taken together."""
 
     def __init__(self, renames: Renames) -> None:
+        if renames is not None and not isinstance(renames, str | Mapping):
+            raise ArgumentError(f"symbol={renames!r}; give a name, or new names by name")
         self._renames = renames
         self._seen: dict[str, str] = {}
 

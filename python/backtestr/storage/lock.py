@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import weakref
 from pathlib import Path
 
 from backtestr.errors import StoreLockedError
@@ -23,12 +24,31 @@ class WriterLock:
             raise StoreLockedError(
                 f"store {path.parent} is being written by {_holder(path)}; close it there, or open with read_only=True"
             ) from None
+        _held.add(self)
         _note(path).write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
 
     def release(self) -> None:
         """Let the next writer in."""
         _note(self._path).unlink(missing_ok=True)
         self._file.close()
+        _held.discard(self)
+
+    def forget(self) -> None:
+        """Close the file that a forked child has in common with its parent, whose lock it stays."""
+        self._file.close()
+
+
+_held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for lock in list(_held):
+        lock.forget()
+    _held.clear()
+
+
+# A lock lasts as long as any process has its file open: a child would go on holding it when its parent is done.
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def _note(path: Path) -> Path:

@@ -17,10 +17,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from backtestr._native import sync_file, sync_folder
 from backtestr.config import Settings
 from backtestr.errors import DataCorruptError
 from backtestr.schema import FIELD_IDS
-from backtestr.storage.layout import BARS, TICKS, Layout
+from backtestr.storage.layout import BARS, TICKS, Layout, make_folders
 from backtestr.storage.snapshot import SMALL_TABLES, File, Version
 
 SCHEMA = "financial_data"
@@ -172,13 +173,18 @@ def empty_file(layout: Layout, table: str) -> object:
 
 
 def write_empty_files(layout: Layout, columns: pa.Table) -> None:
-    """One file without rows for each table, holding its first column."""
-    (layout.data / "empty").mkdir(exist_ok=True)
+    """One durable file without rows for each table, holding its first column."""
+    folder = layout.data / "empty"
+    make_folders(folder)
     for row in columns.to_pylist():
-        path = layout.data / "empty" / f"{row['table_name']}.parquet"
+        path = folder / f"{row['table_name']}.parquet"
         if not path.exists():
             field = pa.field(row["name"], pa.string(), metadata={"PARQUET:field_id": str(row["field_id"])})
-            pq.write_table(pa.schema([field]).empty_table(), path, store_schema=False)
+            draft = path.with_suffix(".new")
+            pq.write_table(pa.schema([field]).empty_table(), draft, store_schema=False)
+            sync_file(draft)
+            draft.replace(path)
+    sync_folder(folder)
 
 
 def view_sql(table: str, columns: pa.Table, *, schema: str = SCHEMA) -> str:
