@@ -36,6 +36,13 @@ impl SymbolTable {
         code
     }
 
+    /// Forget all names but the first ones.
+    pub fn truncate(&mut self, len: usize) {
+        for name in self.names.drain(len..) {
+            self.codes.remove(&name);
+        }
+    }
+
     /// All names, by code.
     pub fn names(&self) -> &[Box<str>] {
         &self.names
