@@ -243,7 +243,7 @@ struct Recent {
 }
 
 impl Recent {
-    const BITS: u32 = 12;
+    const BITS: u32 = 14;
     const FEW_ROWS: usize = 1 << Self::BITS;
 
     fn new(rows: usize) -> Self {
