@@ -363,6 +363,20 @@ class TestAggregator:
             aggregator.update(ticks)
         assert aggregator.to_bytes() == before
 
+    def test_a_refused_batch_leaves_no_symbol(self) -> None:
+        aggregator, fresh = bt.BarAggregator(["1s"]), bt.BarAggregator(["1s"])
+        huge = 10**10 - 1
+        aggregator.update(table([tick(0, 1)]))
+        fresh.update(table([tick(0, 1)]))
+        before = aggregator.to_bytes()
+        refused = [tick(1, 1, symbol="NEW"), *[tick(1, huge, huge, symbol="OTHER")] * 101]
+        with pytest.raises(BarOverflowError):
+            aggregator.update(table(refused))
+        assert aggregator.to_bytes() == before
+        rows = [tick(2, 5, symbol="OTHER"), tick(2, 6, symbol="NEW")]
+        assert rows_of(aggregator.update(table(rows))) == rows_of(fresh.update(table(rows)))
+        assert aggregator.to_bytes() == fresh.to_bytes()
+
     def test_threads(self) -> None:
         aggregator = bt.BarAggregator(["1d"])
         data = table([tick(0, 1)] * 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -139,6 +140,32 @@ def test_rows_are_judged_as_the_model_does_for_any_cut(rows: list[Row], rules: V
     again, none, _ = bt.validate_ticks(got, rules=rules)
     assert none.num_rows == 0
     assert (again.schema, again.to_pylist()) == (got.schema, got.to_pylist())
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+@pytest.mark.parametrize("row", [0, 1, 4_095, 4_096, 4_097, 8_191, 8_192, 9_999])
+def test_one_odd_instant_is_found_anywhere_in_a_long_batch(unit: str, row: int) -> None:
+    start, second = 1_600_000_000, 1_000_000 if unit == "us" else 10**9
+    for odd in (MIN_NS * second // 10**9, -second, 0, start * second, NOW * second // 10**9 + 1, 2**62):
+        times = [(start + n // 3) * second for n in range(10_000)]
+        times[row] = odd
+        ticks = pa.table(
+            {
+                "symbol": ["A"] * 4_097 + ["B"] * 5_903,
+                "timestamp_utc": pa.array(times, pa.timestamp(unit)),
+                "price": pa.array([Decimal(1)] * 10_000, FIXED),
+            }
+        )
+        rules = ValidationRules(now_ns=NOW, max_future_ns=0)
+        accepted, rejected, counts = bt.validate_ticks(ticks, rules=rules)
+        validator, total = _native.TickValidator(rules=rules), Counter()
+        parts = [validator.validate(ticks.slice(at, 97)) for at in range(0, 10_000, 97)]
+        for part in parts:
+            total.update(part[2])
+        late = sum(a > b for n, (a, b) in enumerate(itertools.pairwise(times), 1) if n != 4_097)
+        assert (total == counts, bool(counts)) == (True, late > 0 or odd > NOW * second // 10**9)
+        assert pa.concat_tables([part[0] for part in parts]).combine_chunks().equals(accepted.combine_chunks())
+        assert pa.concat_tables([part[1] for part in parts]).to_pylist() == rejected.to_pylist()
 
 
 GOOD = {"symbol": ["A"], "timestamp_utc": pa.array([0], pa.timestamp("s")), "price": ["1.5"], "volume": ["2"]}

@@ -9,7 +9,7 @@ use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch, RecordBatchOptions,
     downcast_integer_array, new_null_array,
 };
-use arrow_buffer::{NullBuffer, ScalarBuffer, i256};
+use arrow_buffer::{NullBuffer, i256};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use arrow_select::take::take;
 
@@ -26,7 +26,12 @@ pub struct Coerced {
     pub batch: RecordBatch,
     /// Bits of [`crate::reasons`] per row; `None` where no row has any.
     pub faults: Option<Vec<u32>>,
+    /// For each [`BLOCK`] of rows: whether its instants are from 1970, before 2116, and never go back.
+    pub rising: Vec<bool>,
 }
+
+/// Rows looked at together, few enough to be in the nearest cache when they are looked at again.
+pub const BLOCK: usize = 4096;
 
 /// Per-row fault bits, made when the first fault comes.
 #[derive(Debug, Default)]
@@ -46,13 +51,17 @@ impl Faults {
 /// [`Error::Schema`] for a column of a type that cannot hold what its name says.
 pub fn coerce(batch: &RecordBatch) -> Result<Coerced> {
     let mut faults = Faults::default();
+    let mut rising = Vec::new();
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for field in schema::ticks().fields() {
         let Some(column) = only(batch, field.name())? else {
             continue;
         };
         let column = &plain(field, column)?;
-        let column = coerce_column(field, column, &mut faults)?;
+        let column = match field.name().as_str() {
+            "timestamp_utc" => instants(column, &mut faults, &mut rising)?,
+            _ => coerce_column(field, column, &mut faults)?,
+        };
         fields.push(Field::new(field.name(), column.data_type().clone(), true));
         columns.push(column);
     }
@@ -68,7 +77,7 @@ pub fn coerce(batch: &RecordBatch) -> Result<Coerced> {
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
         .map_err(|error| Error::Schema(error.to_string()))?;
-    Ok(Coerced { batch, faults: faults.0 })
+    Ok(Coerced { batch, faults: faults.0, rising })
 }
 
 /// The column of a name that no other column has.
@@ -104,7 +113,6 @@ fn coerce_column(field: &Field, column: &ArrayRef, faults: &mut Faults) -> Resul
             Err(refuse("symbol", column, "text (utf8, large_utf8, utf8_view or a dictionary of them)"))
         }
         "conditions" => text(column),
-        "timestamp_utc" => instants(column, faults),
         "tick_type" => integers::<Int8Type>(field, column, faults, TICK_TYPE_UNKNOWN),
         "sequence" | "epoch" => integers::<Int64Type>(field, column, faults, OUT_OF_RANGE),
         "exchange_id" | "feed_id" => integers::<UInt16Type>(field, column, faults, OUT_OF_RANGE),
@@ -126,30 +134,44 @@ fn text(column: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(builder.finish()))
 }
 
-fn instants(column: &ArrayRef, faults: &mut Faults) -> Result<ArrayRef> {
+/// Whether instants are from 1970, before 2116, and never go back.
+fn is_rising(times: &[i64]) -> bool {
+    // Signs that any value has: no comparison per value, which plain SIMD lacks for 64 bits.
+    let within = times.iter().fold(0, |bits, time| bits | *time | (*time << 1));
+    let next = times.get(1..).unwrap_or_default();
+    times.iter().zip(next).fold(within, |bits, (time, next)| bits | next.wrapping_sub(*time)) >= 0
+}
+
+fn instants(column: &ArrayRef, faults: &mut Faults, rising: &mut Vec<bool>) -> Result<ArrayRef> {
     let day = 86_400_000_000_000;
     match column.data_type() {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             let array = column.as_primitive::<TimestampNanosecondType>().clone();
+            rising.extend(array.values().chunks(BLOCK).map(is_rising));
             Ok(Arc::new(array.with_timezone("UTC")))
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            Ok(scaled::<TimestampMicrosecondType>(column, 1_000, faults))
+            Ok(scaled::<TimestampMicrosecondType>(column, 1_000, faults, rising))
         }
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            Ok(scaled::<TimestampMillisecondType>(column, 1_000_000, faults))
+            Ok(scaled::<TimestampMillisecondType>(column, 1_000_000, faults, rising))
         }
         DataType::Timestamp(TimeUnit::Second, _) => {
-            Ok(scaled::<TimestampSecondType>(column, 1_000_000_000, faults))
+            Ok(scaled::<TimestampSecondType>(column, 1_000_000_000, faults, rising))
         }
-        DataType::Int64 => Ok(scaled::<Int64Type>(column, 1, faults)),
-        DataType::Date32 => Ok(scaled::<Date32Type>(column, day, faults)),
-        DataType::Date64 => Ok(scaled::<Date64Type>(column, 1_000_000, faults)),
+        DataType::Int64 => Ok(scaled::<Int64Type>(column, 1, faults, rising)),
+        DataType::Date32 => Ok(scaled::<Date32Type>(column, day, faults, rising)),
+        DataType::Date64 => Ok(scaled::<Date64Type>(column, 1_000_000, faults, rising)),
         _ => Err(refuse("timestamp_utc", column, "timestamp (naive is UTC), date, or int64 nanoseconds")),
     }
 }
 
-fn scaled<T: ArrowPrimitiveType>(column: &ArrayRef, factor: i64, faults: &mut Faults) -> ArrayRef
+fn scaled<T: ArrowPrimitiveType>(
+    column: &ArrayRef,
+    factor: i64,
+    faults: &mut Faults,
+    rising: &mut Vec<bool>,
+) -> ArrayRef
 where
     T::Native: Into<i64>,
 {
@@ -157,15 +179,17 @@ where
     // The valid years are judged later; here only what leaves 64 bits is out.
     let bound = i64::MAX / factor;
     let mut fits = true;
-    let values: ScalarBuffer<i64> = array
-        .values()
-        .iter()
-        .map(|value| {
-            let value: i64 = (*value).into();
-            fits &= -bound <= value && value <= bound;
-            value.wrapping_mul(factor)
-        })
-        .collect();
+    let mut values: Vec<i64> = Vec::with_capacity(array.len());
+    for block in array.values().chunks(BLOCK) {
+        let start = values.len();
+        values.extend(block.iter().map(|value| (*value).into().wrapping_mul(factor)));
+        // Bits that any value has: no comparison per value, which plain SIMD lacks for 64 bits.
+        let reach = 1_i64 << bound.ilog2();
+        let bits = block.iter().fold(0, |bits, value| bits | (*value).into().wrapping_add(reach));
+        let is_inside = |value: &T::Native| (-bound..=bound).contains(&(*value).into());
+        fits &= (0..2 * reach as u64).contains(&(bits as u64)) || block.iter().all(is_inside);
+        rising.push(is_rising(&values[start..]));
+    }
     let mut nulls = array.nulls().cloned();
     if !fits {
         let outside = |value: T::Native| !(-bound..=bound).contains(&value.into());
@@ -178,7 +202,7 @@ where
         });
         nulls = Some(NullBuffer::from_iter(valid));
     }
-    Arc::new(PrimitiveArray::<TimestampNanosecondType>::new(values, nulls).with_timezone("UTC"))
+    Arc::new(PrimitiveArray::<TimestampNanosecondType>::new(values.into(), nulls).with_timezone("UTC"))
 }
 
 fn integers<T: ArrowPrimitiveType>(

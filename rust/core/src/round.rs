@@ -38,20 +38,20 @@ fn div_small(numerator: i128, denominator: i128) -> Option<i128> {
         return None;
     }
     let mut quotient = estimate as i64;
-    // Within the bound the estimate is off by less than two and the product fits easily.
-    let mut rest = numerator - i128::from(quotient) * denominator;
+    let wide = numerator - i128::from(quotient) * denominator;
+    // Under 1.6 divisors and 2^11 (where the halves cancel), so that the low half is all of it.
+    let mut rest = wide as i64;
     while rest < 0 {
         quotient -= 1;
-        rest += denominator;
+        rest += divisor;
     }
-    while rest >= denominator {
+    while rest >= divisor {
         quotient += 1;
-        rest -= denominator;
+        rest -= divisor;
     }
-    let twice = rest * 2;
-    if twice > denominator || (twice == denominator && quotient & 1 == 1) {
-        quotient += 1;
-    }
+    let beyond_half = rest - (divisor - rest);
+    // No branch: which way a quotient rounds cannot be foretold.
+    quotient += i64::from((beyond_half > 0) | ((beyond_half == 0) & (quotient & 1 == 1)));
     Some(i128::from(quotient))
 }
 
@@ -79,6 +79,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_estimate_is_corrected_exactly(q in -(1_i64 << 50)..1 << 50, d in 1_i64..1 << 62, cut in 0u32..62, part in 0u32..5) {
+            let d = i128::from(d >> cut).max(1);
+            // Just below, at and just above a tie, and next to whole quotients.
+            let rest = [0, 1, (d - 1) / 2, d / 2, d - 1][part as usize].min(d - 1);
+            let n = i128::from(q) * d + rest;
+            let up = rest * 2 > d || (rest * 2 == d && q & 1 == 1);
+            prop_assert_eq!(div_half_even(n, d), Some(i128::from(q) + i128::from(up)));
+            let small = i128::from(q >> (cut % 50)) * d.min(1 << 12) - 1;
+            prop_assert_eq!(div_half_even(small, 1), Some(small));
+        }
+
         #[test]
         fn nearest_and_even(n in any::<i128>(), shift in 0u32..120, d in 1i128..i128::MAX, cut in 0u32..126) {
             let (n, d) = (n >> shift, (d >> cut).max(1));

@@ -36,6 +36,13 @@ impl SymbolTable {
         code
     }
 
+    /// Forget all names but the first ones.
+    pub fn truncate(&mut self, len: usize) {
+        for name in self.names.drain(len..) {
+            self.codes.remove(&name);
+        }
+    }
+
     /// All names, by code.
     pub fn names(&self) -> &[Box<str>] {
         &self.names
@@ -236,7 +243,7 @@ struct Recent {
 }
 
 impl Recent {
-    const BITS: u32 = 12;
+    const BITS: u32 = 14;
     const FEW_ROWS: usize = 1 << Self::BITS;
 
     fn new(rows: usize) -> Self {

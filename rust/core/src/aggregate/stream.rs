@@ -84,6 +84,11 @@ impl BarAggregator {
     /// # Errors
     /// As [`super::aggregate_bars`]; [`Error::Schema`] also where the columns differ from those of earlier batches.
     pub fn update(&mut self, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+        let known = self.symbols.names().len();
+        self.add(schema, batches).inspect_err(|_| self.symbols.truncate(known))
+    }
+
+    fn add(&mut self, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
         if self.late_schema.as_ref().is_some_and(|known| known != schema) {
             return Err(Error::Schema(
                 "the columns differ from those of earlier batches; cast them alike".into(),

@@ -76,7 +76,7 @@ impl Validator {
         let coerced = coerce(batch)?;
         let mut masks = coerced.faults;
         let runs = self.runs(&coerced.batch, &mut masks)?;
-        let ticks = Ticks::new(&coerced.batch)?;
+        let ticks = Ticks::new(&coerced.batch, &coerced.rising)?;
         let shape = ticks.shape();
         let mids = self.check_rows(&ticks, shape, &runs, clock_ns, &mut masks);
         self.check_neighbours(&ticks, &runs, &mut masks);
@@ -169,7 +169,6 @@ impl Validator {
 
     /// Order and jumps, against the symbol's last row that was kept.
     fn check_neighbours(&mut self, ticks: &Ticks<'_>, runs: &[Run], masks: &mut Option<Vec<u32>>) {
-        let times = ticks.times.values();
         let sequences =
             ticks.sequences.filter(|sequences| sequences.null_count() == 0).map(Int64Array::values);
         let is_numbered = ticks.sequences.is_none() || sequences.is_some();
@@ -185,7 +184,7 @@ impl Validator {
                 && masks.as_ref().is_none_or(kept)
                 && rules.max_jump.is_none()
                 && !ticks.key(rows.start).is_before(last.key)
-                && times[rows.clone()].is_sorted()
+                && ticks.is_rising(rows.clone())
                 && sequences.is_none_or(|sequences| sequences[rows.clone()].is_sorted());
             if rises {
                 last.key = ticks.key(rows.end - 1);

@@ -4,6 +4,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Int8Type, Int64Type, TimestampNanosecondType};
 use arrow_array::{Array, Decimal128Array, Int8Array, Int64Array, RecordBatch, TimestampNanosecondArray};
 
+use crate::columns::BLOCK;
 use crate::error::{Error, Result};
 use crate::reasons::*;
 use crate::schema::{
@@ -11,11 +12,11 @@ use crate::schema::{
 };
 
 const NUMBER: u32 = NOT_A_NUMBER | INEXACT | OUT_OF_RANGE;
-const BLOCK: usize = 1024;
 
 /// Columns of a coerced batch.
 pub(super) struct Ticks<'a> {
-    pub(super) times: &'a TimestampNanosecondArray,
+    times: &'a TimestampNanosecondArray,
+    rising: &'a [bool],
     pub(super) sequences: Option<&'a Int64Array>,
     kinds: Option<&'a Int8Array>,
     price: Option<&'a Decimal128Array>,
@@ -75,11 +76,20 @@ pub(super) fn mid(bid: i128, ask: i128) -> i128 {
     (sum >> 1) + (sum & (sum >> 1) & 1)
 }
 
-/// Whether every value is plainly in `low..=MAX_FIXED`: in 59 bits, as all but absurd values are.
+/// Bits of which the upper five are zero where a value is plainly in `low..=MAX_FIXED`: in 59 bits, as all but absurd ones.
+fn excess(value: i128, low: u64) -> u64 {
+    // Or-ed over values: no comparison per value, which plain SIMD lacks for 64 bits.
+    (value as u64).wrapping_sub(low) | (value >> 64) as u64
+}
+
 fn within(values: &[i128], low: u64) -> bool {
-    // Bits that any value has: no comparison per value, which plain SIMD lacks for 64 bits.
-    let bits = |bits: u64, value: &i128| bits | (*value as u64).wrapping_sub(low) | (*value >> 64) as u64;
-    values.iter().fold(0, bits) >> 59 == 0
+    values.iter().fold(0, |bits, value| bits | excess(*value, low)) >> 59 == 0
+}
+
+/// The same for prices from 1 and volumes from 0: memory is faster read from both at once.
+fn both_within(prices: &[i128], volumes: &[i128]) -> bool {
+    let bits = |(price, volume): (&i128, &i128)| excess(*price, 1) | excess(*volume, 0);
+    prices.iter().zip(volumes).fold(0, |all, row| all | bits(row)) >> 59 == 0
 }
 
 /// Whether every bid is below its ask, both within 59 bits.
@@ -95,7 +105,7 @@ fn in_time(times: &[i64], latest: i64) -> bool {
 }
 
 impl<'a> Ticks<'a> {
-    pub(super) fn new(batch: &'a RecordBatch) -> Result<Self> {
+    pub(super) fn new(batch: &'a RecordBatch, rising: &'a [bool]) -> Result<Self> {
         let decimal = |name| {
             let column = batch.column_by_name(name).map(|column| column.as_primitive::<Decimal128Type>());
             column.filter(|column| column.null_count() < column.len())
@@ -103,6 +113,7 @@ impl<'a> Ticks<'a> {
         let times = batch.column_by_name("timestamp_utc").ok_or_else(|| missing(batch, "timestamp_utc"))?;
         let ticks = Self {
             times: times.as_primitive::<TimestampNanosecondType>(),
+            rising,
             sequences: batch.column_by_name("sequence").map(|column| column.as_primitive::<Int64Type>()),
             kinds: batch.column_by_name("tick_type").map(|column| column.as_primitive::<Int8Type>()),
             price: decimal("price"),
@@ -157,12 +168,16 @@ impl<'a> Ticks<'a> {
             .filter(|block| {
                 let part = |column: Option<&'a Decimal128Array>| column.map(|c| &c.values()[block.clone()]);
                 let times = &self.times.values()[block.clone()];
-                let timely = in_time(times, latest);
+                let rises = self.rising[block.start / BLOCK];
+                let timely = if rises { times[times.len() - 1] <= latest } else { in_time(times, latest) };
                 let plain = match shape {
                     Shape::Mixed => false,
                     Shape::Trades => {
-                        part(self.price).is_none_or(|price| within(price, 1))
-                            && part(self.volume).is_none_or(|volume| within(volume, 0))
+                        let price = part(self.price).unwrap_or_default();
+                        match part(self.volume) {
+                            Some(volume) => both_within(price, volume),
+                            None => within(price, 1),
+                        }
                     }
                     Shape::Quotes => {
                         let sides = (part(self.bid).unwrap_or_default(), part(self.ask).unwrap_or_default());
@@ -177,6 +192,21 @@ impl<'a> Ticks<'a> {
                 !(timely && plain)
             })
             .collect()
+    }
+
+    /// Whether the instants of these rows never go back.
+    pub(super) fn is_rising(&self, rows: std::ops::Range<usize>) -> bool {
+        let times = self.times.values();
+        let mut start = rows.start;
+        while start < rows.end {
+            let stop = rows.end.min((start / BLOCK + 1) * BLOCK);
+            let rises = self.rising[start / BLOCK] || times[start..stop].is_sorted();
+            if !rises || (start > rows.start && times[start] < times[start - 1]) {
+                return false;
+            }
+            start = stop;
+        }
+        true
     }
 
     /// A row's place in its symbol's order.
