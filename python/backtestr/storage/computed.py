@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 
 from backtestr._native import BarAggregator
 from backtestr.schema import BARS as BAR_SCHEMA
+from backtestr.storage.encode import stored_field
 from backtestr.storage.layout import BARS
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import KINDS, Version, price_bases
-from backtestr.storage.write import stored_field
 
 _CHUNK_NS = 31 * 86_400_000_000_000
 _GROUP_ROWS = 32_768
