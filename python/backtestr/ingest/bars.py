@@ -41,9 +41,7 @@ class BarBuilder:
             for basis in names:
                 symbols.setdefault(basis, []).append(symbol)
         for basis, wanted in symbols.items():
-            mine = rows
-            if len(bases) > 1 or set(_names(rows)) - set(wanted):
-                mine = _only(rows, wanted)
+            mine = _only(rows, wanted)
             if mine.num_rows == 0 or not _NEEDED[basis] <= set(mine.column_names):
                 continue
             if is_whole:
@@ -65,14 +63,17 @@ class BarBuilder:
         return self._aggregators[basis]
 
 
-def _names(rows: pa.Table) -> list[str]:
-    return pc.unique(rows["symbol"]).cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+def listed_symbols(rows: pa.Table) -> set[str]:
+    """The symbols in the dictionaries of some rows: all that they have, and perhaps more."""
+    names: set[str] = set()
+    for chunk in rows["symbol"].chunks:
+        names.update(chunk.dictionary.to_pylist())
+    return names
 
 
 def _only(rows: pa.Table, symbols: list[str]) -> pa.Table:
-    present = _names(rows)
     wanted = set(symbols)
-    if all(name in wanted for name in present):
+    if listed_symbols(rows) <= wanted or set(pc.unique(rows["symbol"]).cast(pa.string()).to_pylist()) <= wanted:
         return rows
     return rows.filter(pc.is_in(rows["symbol"], pa.array(symbols, pa.string())))
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr._native import measure_layout, sort_ticks
-from backtestr.storage.encode import ColumnLayout, ColumnLayouts
+from backtestr.storage.encode import ColumnLayout, ColumnLayouts, merge_layouts
 from backtestr.storage.layout import DAY_NS, intervals
 
 _BATCH_ROWS = 16_384
@@ -83,7 +83,7 @@ class Spool:
         for label, members in ordered:
             found = [(run, day) for run in self._runs for day in members if day in run.batches]
             layouts = [run.layouts[day] for run, day in found]
-            columns = dict(zip(self._runs[0].names, map(_merge_layouts, *layouts), strict=True))
+            columns = dict(zip(self._runs[0].names, merge_layouts(layouts), strict=True))
             yield label, _merge([_Cursor(run, day) for run, day in found]), columns
 
     def close(self) -> None:
@@ -256,9 +256,3 @@ def _merge(cursors: list[_Cursor]) -> Iterator[pa.Table]:
         cursors = [cursor for cursor in cursors if cursor.rows is not None and cursor.rows.num_rows]
         if parts:
             yield sort_ticks(pa.concat_tables(parts))
-
-
-def _merge_layouts(*parts: ColumnLayout) -> ColumnLayout:
-    present, nulls, digits, whole = zip(*parts, strict=True)
-    # A column that one part lacks altogether is null there.
-    return any(present), any(nulls), max(digits), max(whole)

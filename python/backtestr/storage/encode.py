@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -57,6 +59,14 @@ def measure_bytes(ticks: pa.Table, *, zstd_level: int) -> int:
 def stored_field(table: str, column: pa.Field) -> pa.Field:
     """The field as files hold it: named by its id."""
     return column.with_metadata({"PARQUET:field_id": str(FIELD_IDS[table][column.name])})
+
+
+def merge_layouts(parts: Sequence[ColumnLayouts]) -> ColumnLayouts:
+    """The layout that fits all parts of some rows."""
+    return [
+        (any(present), any(nulls), max(digits), max(whole))
+        for present, nulls, digits, whole in (zip(*column, strict=True) for column in zip(*parts, strict=True))
+    ]
 
 
 def layout_of(column: pa.Field | None) -> ColumnLayout:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr._native import index_runs
@@ -37,7 +39,7 @@ class Entry:
         keys = KEYS[self.table]
         runs = index_runs(rows, keys)
         columns = {name: runs[name].to_pylist() for name in runs.column_names}
-        firsts = rows.take(runs["first_row"])
+        firsts = _take(rows.select(keys), runs["first_row"].to_numpy())
         columns |= {key: firsts[key].cast(pa.string()).to_pylist() for key in keys}
         first_group, count = groups_of_runs(runs["first_row"].to_numpy(), runs["rows"].to_numpy(), groups)
         columns["first_group"] = [self.groups + group for group in first_group]
@@ -46,7 +48,7 @@ class Entry:
         last = None
         if self.table == TICKS:
             ends = runs["first_row"].to_numpy() + runs["rows"].to_numpy() - 1
-            last = rows.select([name for name in rows.column_names if name in LAST_ROW.names]).take(pa.array(ends))
+            last = _take(rows.select([name for name in rows.column_names if name in LAST_ROW.names]), ends)
         if self._index and all(self._index[key][-1] == columns[key][0] for key in keys):
             self._join(columns)
             if self._last:
@@ -81,6 +83,16 @@ class Entry:
             for column in INDEX
         ]
         return pa.Table.from_arrays(columns, schema=INDEX)
+
+
+def _take(rows: pa.Table, ascending: npt.NDArray[np.int64]) -> pa.Table:
+    """Some rows. `pyarrow.Table.take` would make one chunk of all rows first."""
+    parts, first = [], 0
+    for batch in rows.to_batches():
+        begun, ended = np.searchsorted(ascending, (first, first + batch.num_rows))
+        parts.append(batch.take(pa.array(ascending[begun:ended] - first)))
+        first += batch.num_rows
+    return pa.Table.from_batches(parts, rows.schema)
 
 
 def _last_rows(parts: Sequence[pa.Table], runs: int) -> pa.Array:

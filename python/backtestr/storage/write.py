@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from backtestr._native import ParquetStitcher, crc32c, index_runs, measure_layout, sync_folder
 from backtestr.storage.commit import FILES, INDEX
-from backtestr.storage.encode import DERIVED, KEYS, ColumnLayouts, encode
+from backtestr.storage.encode import DERIVED, KEYS, ColumnLayouts, encode, merge_layouts
 from backtestr.storage.entry import Entry
 from backtestr.storage.groups import Groups, cut_groups
 from backtestr.storage.layout import BARS, Layout
@@ -134,16 +134,20 @@ class FileWriter:
         return tuple(rows[key][row].as_py() for key in KEYS[self._table])
 
     def _submit(self, rows: pa.Table, groups: Groups) -> None:
-        columns = self._columns = self._columns or measure_layout(rows)
+        pieces = list(self._cut(rows, groups))
+        if self._columns is None:
+            self._columns = merge_layouts(list(self._pool.map(measure_layout, (mine for mine, _ in pieces))))
+        for mine, own in pieces:
+            task = self._pool.submit(encode, self._table, mine, own, self._columns, zstd_level=self._zstd_level)
+            self._pieces.append(_Piece(mine, own, task))
+
+    def _cut(self, rows: pa.Table, groups: Groups) -> Iterator[tuple[pa.Table, Groups]]:
         first = 0
         for number, (_, stop) in enumerate(groups, 1):
             begun = groups[first][0]
             if number < len(groups) and groups[number][1] - begun <= self._piece_rows:
                 continue
-            mine = rows.slice(begun, stop - begun)
-            own = [(a - begun, b - begun) for a, b in groups[first:number]]
-            task = self._pool.submit(encode, self._table, mine, own, columns, zstd_level=self._zstd_level)
-            self._pieces.append(_Piece(mine, own, task))
+            yield rows.slice(begun, stop - begun), [(a - begun, b - begun) for a, b in groups[first:number]]
             first = number
 
     def _close(self) -> None:

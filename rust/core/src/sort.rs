@@ -127,7 +127,14 @@ impl<'a> Rows<'a> {
 
     fn is_sorted(&self, batch: &RecordBatch) -> Result<bool> {
         let mut ties: Option<Vec<DynComparator>> = None;
-        for row in 1..self.times.len() {
+        let mut row = 1;
+        while row < self.times.len() {
+            // Blocks of one symbol in order of time are the rule.
+            let block = (row + 256).min(self.times.len());
+            if self.ascends(row, block) {
+                row = block;
+                continue;
+            }
             match self.compare(row - 1, row) {
                 Ordering::Less => {}
                 Ordering::Greater => return Ok(false),
@@ -141,8 +148,19 @@ impl<'a> Rows<'a> {
                     }
                 }
             }
+            row += 1;
         }
         Ok(true)
+    }
+
+    /// Whether each of the rows is of the symbol of the row before it, and later in time or else in sequence.
+    fn ascends(&self, start: usize, stop: usize) -> bool {
+        let Some(sequences) = self.sequences.filter(|_| self.leading.is_none()) else { return false };
+        let pairs = |values: &'a [i64]| values[start - 1..stop].windows(2);
+        let same = self.ranks[start - 1..stop].windows(2).fold(true, |all, pair| all & (pair[0] == pair[1]));
+        same && pairs(self.times).zip(pairs(sequences)).fold(true, |all, (time, sequence)| {
+            all & ((time[0] < time[1]) | ((time[0] == time[1]) & (sequence[0] < sequence[1])))
+        })
     }
 }
 

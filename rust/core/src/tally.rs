@@ -25,10 +25,62 @@ pub struct Tally {
 impl Tally {
     const NONE: Self = Self { low: i64::MAX, high: i64::MIN, kinds: [0; 4] };
 
-    fn add(&mut self, timestamp: i64, kind: i8) {
-        self.low = self.low.min(timestamp);
-        self.high = self.high.max(timestamp);
-        self.kinds[kind.clamp(0, 3) as usize] += 1;
+    fn of(times: &[i64], kinds: &[i8]) -> Self {
+        let span = |(low, high): (i64, i64), time: &i64| (low.min(*time), high.max(*time));
+        let (low, high) = times.iter().fold((i64::MAX, i64::MIN), span);
+        Self { low, high, kinds: count_kinds(kinds) }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.low = self.low.min(other.low);
+        self.high = self.high.max(other.high);
+        self.kinds.iter_mut().zip(other.kinds).for_each(|(sum, count)| *sum += count);
+    }
+}
+
+fn count_kinds(kinds: &[i8]) -> [i64; 4] {
+    let mut counts = [0; 4];
+    for block in kinds.chunks(256) {
+        let first = block[0];
+        // Rows of one kind are the rule.
+        if block.iter().fold(true, |equal, kind| equal & (*kind == first)) {
+            counts[first.clamp(0, 3) as usize] += block.len() as i64;
+        } else {
+            block.iter().for_each(|kind| counts[(*kind).clamp(0, 3) as usize] += 1);
+        }
+    }
+    counts
+}
+
+/// Counts rows by day; rows of the same day mostly follow each other.
+#[derive(Default)]
+struct Days {
+    counts: BTreeMap<i64, i64>,
+    day: std::ops::Range<i64>,
+    rows: i64,
+}
+
+impl Days {
+    fn add(&mut self, times: &[i64], low: i64, high: i64) {
+        if self.day.contains(&low) && self.day.contains(&high) {
+            self.rows += times.len() as i64;
+            return;
+        }
+        for time in times {
+            if !self.day.contains(time) {
+                self.close();
+                let start = time.div_euclid(DAY_NS).saturating_mul(DAY_NS);
+                self.day = start..start.saturating_add(DAY_NS);
+            }
+            self.rows += 1;
+        }
+    }
+
+    fn close(&mut self) {
+        if self.rows > 0 {
+            *self.counts.entry(self.day.start.div_euclid(DAY_NS)).or_insert(0) += self.rows;
+        }
+        self.rows = 0;
     }
 }
 
@@ -55,35 +107,26 @@ fn dictionary<'a>(batch: &'a RecordBatch, name: &str) -> Result<(&'a [i32], &'a 
 /// # Errors
 /// [`Error::Schema`] if the rows are not canonical ticks.
 pub fn tally_ticks(batches: &[RecordBatch]) -> Result<(BTreeMap<String, Tally>, BTreeMap<i64, i64>)> {
-    let (mut symbols, mut days) = (BTreeMap::<String, Tally>::new(), BTreeMap::new());
+    let (mut symbols, mut days) = (BTreeMap::<String, Tally>::new(), Days::default());
     for batch in batches {
         let (codes, names) = dictionary(batch, "symbol")?;
         let times = instants(batch)?;
         let kinds = column(batch, "tick_type")?.as_primitive::<Int8Type>().values();
         let mut tallies = vec![Tally::NONE; names.len()];
-        let mut day = (i64::MAX, i64::MIN, 0_i64);
-        for ((code, timestamp), kind) in codes.iter().zip(times).zip(kinds) {
-            tallies[*code as usize].add(*timestamp, *kind);
-            if *timestamp < day.0 || *timestamp >= day.1 {
-                if day.2 > 0 {
-                    *days.entry(day.0.div_euclid(DAY_NS)).or_insert(0) += day.2;
-                }
-                let start = timestamp.div_euclid(DAY_NS) * DAY_NS;
-                day = (start, start.saturating_add(DAY_NS), 0);
-            }
-            day.2 += 1;
-        }
-        if day.2 > 0 {
-            *days.entry(day.0.div_euclid(DAY_NS)).or_insert(0) += day.2;
+        let mut start = 0;
+        while start < codes.len() {
+            let stop = run_end(codes, start);
+            let tally = Tally::of(&times[start..stop], &kinds[start..stop]);
+            tallies[codes[start] as usize].merge(&tally);
+            days.add(&times[start..stop], tally.low, tally.high);
+            start = stop;
         }
         for (code, tally) in tallies.iter().enumerate().filter(|(_, tally)| tally.low <= tally.high) {
-            let sum = symbols.entry(names.value(code).to_owned()).or_insert(Tally::NONE);
-            sum.low = sum.low.min(tally.low);
-            sum.high = sum.high.max(tally.high);
-            sum.kinds.iter_mut().zip(tally.kinds).for_each(|(sum, count)| *sum += count);
+            symbols.entry(names.value(code).to_owned()).or_insert(Tally::NONE).merge(tally);
         }
     }
-    Ok((symbols, days))
+    days.close();
+    Ok((symbols, days.counts))
 }
 
 /// One run: where it starts, its rows, and what is in it.
@@ -167,17 +210,8 @@ fn describe(
     kinds: Option<&[i8]>,
     sequences: Option<&[i64]>,
 ) -> Run {
-    let mut tally = Tally::NONE;
     let rows = range.len() as i64;
-    for timestamp in &times[range.clone()] {
-        tally.low = tally.low.min(*timestamp);
-        tally.high = tally.high.max(*timestamp);
-    }
-    if let Some(kinds) = kinds {
-        for kind in &kinds[range.clone()] {
-            tally.kinds[(*kind).clamp(0, 3) as usize] += 1;
-        }
-    }
+    let tally = Tally::of(&times[range.clone()], kinds.map_or(&[], |kinds| &kinds[range.clone()]));
     let (mut min_sequence, mut max_sequence) = (0, 0);
     if let Some(sequences) = sequences {
         (min_sequence, max_sequence) =
@@ -188,9 +222,7 @@ fn describe(
 
 fn join(mut open: Run, next: Run) -> Run {
     open.rows += next.rows;
-    open.tally.low = open.tally.low.min(next.tally.low);
-    open.tally.high = open.tally.high.max(next.tally.high);
-    open.tally.kinds.iter_mut().zip(next.tally.kinds).for_each(|(sum, count)| *sum += count);
+    open.tally.merge(&next.tally);
     open.min_sequence = open.min_sequence.min(next.min_sequence);
     open.max_sequence = open.max_sequence.max(next.max_sequence);
     open
