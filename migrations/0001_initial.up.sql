@@ -7,9 +7,9 @@
 insert into financial_data.data_columns (table_name, field_id, name, type, "default", dropped_lsn) values
     ('ticks', 1, 'symbol', 'VARCHAR', null, null),
     ('ticks', 2, 'timestamp_utc', 'TIMESTAMP_NS', null, null),
-    ('ticks', 3, 'sequence', 'BIGINT', null, null),
+    ('ticks', 3, 'sequence', 'BIGINT', '0', null),
     ('ticks', 4, 'epoch', 'BIGINT', '0', null),
-    ('ticks', 5, 'tick_type', 'TINYINT', null, null),
+    ('ticks', 5, 'tick_type', 'TINYINT', '0', null),
     ('ticks', 6, 'price', 'DECIMAL(18,8)', null, null),
     ('ticks', 7, 'volume', 'DECIMAL(18,8)', null, null),
     ('ticks', 8, 'bid', 'DECIMAL(18,8)', null, null),
@@ -32,7 +32,7 @@ insert into financial_data.data_columns (table_name, field_id, name, type, "defa
     ('bars', 9, 'volume', 'DECIMAL(38,8)', null, null),
     ('bars', 10, 'turnover', 'DECIMAL(38,16)', null, null),
     ('bars', 11, 'vwap', 'DECIMAL(18,8)', null, null),
-    ('bars', 12, 'trade_count', 'BIGINT', null, null);
+    ('bars', 12, 'trade_count', 'BIGINT', '0', null);
 
 insert into financial_data.data_columns (table_name, field_id, name, type, "default", dropped_lsn) values
     ('quarantine', 1, 'source', 'VARCHAR', null, null),

@@ -189,9 +189,9 @@ def _rewrite_ticks(storage: Storage, base: Version, removed: Removed, encoder: E
 
 
 def complete_layouts(known: Mapping[str, ColumnLayout]) -> ColumnLayouts:
-    """The layouts of `complete` rows, from those of the rows' own columns."""
+    """The layouts of `complete` rows, from those of the rows' own columns; of those added only the feed is not 0."""
     wanted = [column for column in TICK_SCHEMA if column.name in known or not column.nullable]
-    return [known.get(column.name, (True, False, 0, 0)) for column in wanted]
+    return [known.get(column.name, (column.name == "feed_id", False, 0, 0)) for column in wanted]
 
 
 def complete(rows: pa.Table, feed_id: int | None = None) -> pa.Table:

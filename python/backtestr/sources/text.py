@@ -5,10 +5,13 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from backtestr import _native
@@ -19,7 +22,11 @@ from backtestr.sources.model import Renames, TickBatch
 CHUNK_BYTES = 2 << 20
 _HEAD_ROWS = 2
 
-Parse = Callable[[bytes, bool, int], tuple[pa.RecordBatch, int, int, int]]
+Parsed = tuple[pa.RecordBatch, int, int, int]
+"""Rows, bytes consumed, lines consumed, and rows left out."""
+Parse = Callable[[bytes, bool, int], Parsed]
+_THREADS = 2
+_AHEAD = 3
 
 
 class TextStream:
@@ -163,35 +170,71 @@ def text_batches(
     """
     text = json.dumps(spec)
 
-    def parse(chunk: bytes, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]:
+    def parse(chunk: bytes, last: bool, first_line: int) -> Parsed:
         return _native.parse_text(chunk, text, last=last, first_line=first_line)
 
-    for batch, _ in parsed_batches(member, parse, encoding=encoding, skip_lines=skip_lines):
+    quote = spec.get("quote")
+    for batch, _ in parsed_batches(member, parse, encoding=encoding, skip_lines=skip_lines, quote=quote):
         yield batch if renames is None else renames(batch)
 
 
 def parsed_batches(
-    member: Member, parse: Parse, *, encoding: str | None = None, skip_lines: int = 0
+    member: Member, parse: Parse, *, encoding: str | None = None, skip_lines: int = 0, quote: str | None = None
 ) -> Iterator[tuple[TickBatch, int]]:
-    """Stream a member through a parser that takes whole rows; with each batch the number of rows it left out."""
+    """Stream a member through a parser that takes whole rows; with each batch the number of rows it left out.
+
+    Chunks are parsed side by side where it is plain where their rows end.
+    """
     stream = TextStream(member, encoding)
+    pool = ThreadPoolExecutor(_THREADS, "backtestr-parse")
+    running: deque[tuple[bytes, Future[Parsed]]] = deque()
+    first_line = 1 + skip_lines
+
+    def finished() -> tuple[TickBatch, int, int]:
+        nonlocal first_line
+        chunk, task = running.popleft()
+        begun = first_line
+        try:
+            try:
+                batch, consumed, lines, skipped = task.result()
+            except SourceStructureError:
+                # Again, now that the lines before it are counted.
+                batch, consumed, lines, skipped = parse(chunk, stream.ended and not running, begun)
+        except SourceStructureError as error:
+            raise SourceStructureError(f"{member.name}: {error}") from error
+        first_line += lines
+        return _located(batch, member, chunk[:consumed], begun), skipped, consumed
+
     try:
-        tail, first_line = _skip(stream, skip_lines), 1 + skip_lines
+        tail = _skip(stream, skip_lines)
         while True:
             data = stream.read(CHUNK_BYTES)
-            chunk = tail + data
-            try:
-                batch, consumed, lines, skipped = parse(chunk, stream.ended, first_line)
-            except SourceStructureError as error:
-                raise SourceStructureError(f"{member.name}: {error}") from error
-            if batch.num_rows or skipped:
-                yield _located(batch, member, chunk[:consumed], first_line), skipped
+            cut = 0 if stream.ended else _row_end(tail, data, quote)
+            part = b"".join((tail, memoryview(data)[:cut])) if cut else tail + data
+            tail = data[cut:] if cut else b""
+            running.append((part, pool.submit(parse, part, stream.ended, 1)))
+            consumed = len(part)
+            while len(running) > (_AHEAD if cut else 0):
+                batch, skipped, consumed = finished()
+                if batch.columns.num_rows or skipped:
+                    yield batch, skipped
             if stream.ended:
                 return
-            tail = chunk[consumed:]
-            first_line += lines
+            if not cut:
+                tail = part[consumed:]
     finally:
+        pool.shutdown(cancel_futures=True)
         stream.close()
+
+
+def _row_end(tail: bytes, data: bytes, quote: str | None) -> int:
+    """The end of the last line in the data, if it is surely the end of a row that the tail began; else 0."""
+    end = data.rfind(b"\n") + 1
+    if quote is None:
+        return end
+    # Quotes come in pairs, doubled ones too, so an odd one before a line's end is open there.
+    quotes = np.count_nonzero(np.frombuffer(data, np.uint8)[:end] == ord(quote))
+    return 0 if (quotes + tail.count(quote.encode())) % 2 else end
 
 
 def _skip(stream: TextStream, lines: int) -> bytes:

@@ -136,7 +136,9 @@ class FileWriter:
     def _submit(self, rows: pa.Table, groups: Groups) -> None:
         pieces = list(self._cut(rows, groups))
         if self._columns is None:
-            self._columns = merge_layouts(list(self._pool.map(measure_layout, (mine for mine, _ in pieces))))
+            # One piece must not wait behind those of other files.
+            measure = map if len(pieces) == 1 else self._pool.map
+            self._columns = merge_layouts(list(measure(measure_layout, (mine for mine, _ in pieces))))
         for mine, own in pieces:
             task = self._pool.submit(encode, self._table, mine, own, self._columns, zstd_level=self._zstd_level)
             self._pieces.append(_Piece(mine, own, task))

@@ -1,16 +1,19 @@
 //! The smallest exact type of each column, and back to the canonical one.
 //!
 //! Decimals drop trailing zeros that every value has and go to 64 bits where 18 digits hold them; instants go to
-//! the coarsest unit that loses nothing; a column of nulls only is left out.
+//! the coarsest unit that loses nothing; a column of nulls only is left out, and so is one of zeros only that has no
+//! nulls by its schema.
 
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Decimal64Type, Decimal128Type, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
+    ArrowPrimitiveType, Decimal64Type, Decimal128Type, Int8Type, Int64Type, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
-use arrow_array::{Array, ArrayRef, ArrowNativeTypeOp, PrimitiveArray, RecordBatch, new_null_array};
+use arrow_array::{
+    Array, ArrayRef, ArrowNativeTypeOp, Int8Array, Int64Array, PrimitiveArray, RecordBatch, new_null_array,
+};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
@@ -19,7 +22,7 @@ use crate::error::{Error, Result};
 /// What a column needs to be stored without loss. Layouts of parts of a file merge by [`ColumnLayout::merge`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ColumnLayout {
-    /// Some value is not null.
+    /// Some value is not null, or not 0 where nulls are not allowed.
     pub present: bool,
     /// Some value is null.
     pub nulls: bool,
@@ -48,10 +51,11 @@ impl ColumnLayout {
 
 /// The layout of each column of a batch, in its order.
 pub fn measure(batch: &RecordBatch) -> Vec<ColumnLayout> {
-    batch.columns().iter().map(measure_column).collect()
+    let schema = batch.schema_ref();
+    schema.fields().iter().zip(batch.columns()).map(|(field, column)| measure_column(field, column)).collect()
 }
 
-fn measure_column(column: &ArrayRef) -> ColumnLayout {
+fn measure_column(field: &Field, column: &ArrayRef) -> ColumnLayout {
     let mut layout = ColumnLayout {
         present: column.null_count() < column.len(),
         nulls: column.null_count() > 0,
@@ -66,9 +70,22 @@ fn measure_column(column: &ArrayRef) -> ColumnLayout {
             let array = column.as_primitive::<TimestampNanosecondType>();
             layout.digits = subsecond_digits(array);
         }
+        DataType::Int8 | DataType::Int64 if !field.is_nullable() => layout.present = !is_zero(column),
         _ => {}
     }
     layout
+}
+
+fn is_zero(column: &ArrayRef) -> bool {
+    match column.data_type() {
+        DataType::Int8 => {
+            all(column.as_primitive::<Int8Type>(), |values| values.iter().all(|value| *value == 0))
+        }
+        DataType::Int64 => {
+            all(column.as_primitive::<Int64Type>(), |values| values.iter().all(|value| *value == 0))
+        }
+        _ => false,
+    }
 }
 
 /// Runs `check` over the values that count, block by block.
@@ -236,7 +253,8 @@ fn coarser<T: ArrowPrimitiveType<Native = i64>, const D: i64>(
     Arc::new(PrimitiveArray::<T>::new(values, array.nulls().cloned()))
 }
 
-/// The batch in the canonical types of `schema`, a subset of its columns allowed; columns that it lacks are null.
+/// The batch in the canonical types of `schema`, a subset of its columns allowed; columns that it lacks are null, or 0 where
+/// nulls are not allowed.
 ///
 /// # Errors
 /// [`Error::Schema`] for a column that cannot be one of `schema`, or a value that does not fit.
@@ -246,10 +264,18 @@ pub fn widen(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .iter()
         .map(|field| match batch.column_by_name(field.name()) {
             Some(column) => widen_column(column, field),
-            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            None => Ok(left_out(field, batch.num_rows())),
         })
         .collect::<Result<Vec<_>>>()?;
     assemble(schema.fields().iter().map(|field| (**field).clone()).collect(), columns, batch.num_rows())
+}
+
+fn left_out(field: &Field, rows: usize) -> ArrayRef {
+    match field.data_type() {
+        DataType::Int8 if !field.is_nullable() => Arc::new(Int8Array::from(vec![0; rows])),
+        DataType::Int64 if !field.is_nullable() => Arc::new(Int64Array::from(vec![0; rows])),
+        other => new_null_array(other, rows),
+    }
 }
 
 fn widen_column(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
@@ -329,6 +355,27 @@ mod tests {
         let small = narrow(&batch, &layout).unwrap();
         assert_eq!(small.column(0).data_type(), &DataType::Decimal64(18, 2));
         assert_eq!(small.column(1).data_type(), &DataType::Timestamp(TimeUnit::Millisecond, None));
+    }
+
+    #[test]
+    fn zeros_are_left_out_only_where_nulls_cannot_be() {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("price", DataType::Int64, false),
+            Field::new("epoch", DataType::Int64, false),
+            Field::new("tick_type", DataType::Int8, false),
+            Field::new("number", DataType::Int64, true),
+        ]));
+        let zeros = || Arc::new(Int64Array::from(vec![0, 0])) as ArrayRef;
+        let columns = vec![
+            Arc::new(Int64Array::from(vec![0, 1])) as ArrayRef,
+            zeros(),
+            Arc::new(Int8Array::from(vec![0, 0])),
+            zeros(),
+        ];
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+        let layout = measure(&batch);
+        assert_eq!(layout.iter().map(|l| l.present).collect::<Vec<_>>(), [true, false, false, true]);
+        assert_eq!(widen(&narrow(&batch, &layout).unwrap(), &schema).unwrap(), batch);
     }
 
     proptest! {
