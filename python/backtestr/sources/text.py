@@ -19,7 +19,7 @@ from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructur
 from backtestr.sources.files import ByteStream, Member
 from backtestr.sources.model import Renames, TickBatch
 
-CHUNK_BYTES = 2 << 20
+CHUNK_BYTES = 4 << 20
 _HEAD_ROWS = 2
 
 Parsed = tuple[pa.RecordBatch, int, int, int]
@@ -166,7 +166,7 @@ def text_batches(
         renames: New names of the symbols.
 
     Yields:
-        Batches of the rows of about 2 MiB of text.
+        Batches of the rows of about 4 MiB of text.
     """
     text = json.dumps(spec)
 
