@@ -6,7 +6,7 @@ import codecs
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -253,7 +253,7 @@ class Renamer:
         column = batch.columns.column(at)
         new = [self._new(batch.member, name) for name in column.dictionary.to_pylist()]
         renamed = pa.DictionaryArray.from_arrays(column.indices, pa.array(new, pa.string()))
-        return TickBatch(batch.columns.set_column(at, "symbol", renamed), batch.member, batch.locate)
+        return replace(batch, columns=batch.columns.set_column(at, "symbol", renamed))
 
     def _new(self, member: str, name: str) -> str:
         new = self._renames if isinstance(self._renames, str) else (self._renames or {}).get(name, name)
