@@ -25,7 +25,7 @@ class BarBuilder:
     def __init__(self, timeframes: Sequence[str], spec: BarSpec) -> None:
         self._timeframes = list(timeframes)
         self._spec = spec
-        self._aggregators: dict[str, BarAggregator] = {}
+        self._aggregators: dict[tuple[str, ...], BarAggregator] = {}
         self._bars: list[pa.Table] = []
 
     def feed(self, rows: pa.Table, bases: Mapping[str, Iterable[str]], *, is_whole: bool = False) -> None:
@@ -47,7 +47,7 @@ class BarBuilder:
             if is_whole:
                 bars = aggregate_bars(mine, self._timeframes, price=basis, bar_spec=self._spec)
             else:
-                bars = self._aggregator(basis).update(mine)
+                bars = self._aggregator(basis, mine.column_names).update(mine)
             self._bars.append(bars.select(_STORED))
 
     def finish(self) -> pa.Table:
@@ -57,10 +57,12 @@ class BarBuilder:
         self._aggregators, self._bars = {}, []
         return pa.concat_tables(parts)
 
-    def _aggregator(self, basis: str) -> BarAggregator:
-        if basis not in self._aggregators:
-            self._aggregators[basis] = BarAggregator(self._timeframes, price=basis, bar_spec=self._spec)
-        return self._aggregators[basis]
+    def _aggregator(self, basis: str, columns: Sequence[str]) -> BarAggregator:
+        # Symbols that are rebuilt bring all columns of the store, new ones those of the load.
+        key = basis, *columns
+        if key not in self._aggregators:
+            self._aggregators[key] = BarAggregator(self._timeframes, price=basis, bar_spec=self._spec)
+        return self._aggregators[key]
 
 
 def listed_symbols(rows: pa.Table) -> set[str]:

@@ -24,6 +24,7 @@ from backtestr.ingest.identity import (
     refuse_other_values,
     scratch,
 )
+from backtestr.ingest.members import find_repeats
 from backtestr.storage import Storage
 from backtestr.storage.read import Located
 from backtestr.storage.snapshot import Version
@@ -36,7 +37,7 @@ class Merge:
     Attributes:
         row_unique: whether the feed's sequence names a row; else rows are a multiset of their values, and a copy
             keeps the smallest ordinal it was ever loaded with.
-        duplicates: incoming rows that were there already.
+        duplicates: incoming rows that were there already, or that several files of the load hold.
         removed: existing rows to take out: replaced ones, and those whose copy now has a smaller ordinal.
     """
 
@@ -49,12 +50,20 @@ class Merge:
     _doubtful: set[str] = field(default_factory=set)
     _connection: duckdb.DuckDBPyConnection | None = None
 
-    def filter(self, rows: pa.Table) -> pa.Table:
+    def filter(self, rows: pa.Table, members: npt.NDArray[np.int32] | None = None) -> pa.Table:
         """Of complete sorted ticks, those that are new; rows of equal symbol and instant must come together.
+
+        Args:
+            rows: the ticks.
+            members: which file of the load holds each; None where one holds all, or the sequence names rows.
 
         Raises:
             SequenceConflictError: a key that exists has other values.
         """
+        if members is not None:
+            repeats = find_repeats(rows, members, self._scratch)
+            self.duplicates += len(repeats)
+            rows = _leave_out(rows, repeats)
         if not self.row_unique and not any(symbol in self.version.symbols for symbol in _names(rows)):
             return rows
         runs = _Runs.of(rows)

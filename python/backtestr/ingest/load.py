@@ -21,6 +21,7 @@ from backtestr.errors import ArgumentError, FeedConflictError, SourceAmbiguousEr
 from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, complete_layouts, touch
 from backtestr.ingest.dedup import Merge
 from backtestr.ingest.identity import Removed
+from backtestr.ingest.members import MEMBER, Members
 from backtestr.ingest.progress import Progress, shown
 from backtestr.ingest.quarantine import QuarantineWriter
 from backtestr.ingest.spool import Spool
@@ -31,6 +32,7 @@ from backtestr.storage import Storage
 from backtestr.storage.encode import measure_bytes
 from backtestr.storage.layout import intervals
 from backtestr.storage.snapshot import Version
+from backtestr.storage.ties import sort_by_names
 
 _PREFETCHED = 2
 
@@ -106,31 +108,41 @@ class _Intake:
         self._reasons: Counter[str] = Counter()
         self._touched: dict[str, Touched] = {}
         self._gained: dict[str, Touched] = {}
+        self._members, self._member, self._validated = Members(), 0, 0
+        self._validator: TickValidator | None = None
+        self._has_ties = False
         self._rows_in = self._rejected = 0
 
     def read(self) -> None:
         """Validate every batch and spool what is accepted."""
         rules = self._options.rules or ValidationRules()
         now = time.time_ns() if rules.now_ns is None else rules.now_ns
-        validator = TickValidator(rules=dataclasses.replace(rules, now_ns=now))
+        rules = dataclasses.replace(rules, now_ns=now)
         with contextlib.closing(_prefetch(self._source.batches)) as batches:
             for batch in batches:
-                self._take_in(batch, validator)
+                self._take_in(batch, rules)
         if self._rejected > self._options.max_rejected * self._rows_in:
             raise TooManyRejectedError(
                 f"{self._source.name}: {self._rejected} of {self._rows_in} rows were rejected "
                 f"({_most(self._reasons)}); raise max_rejected= or change rules= if that is right. Nothing was loaded"
             )
 
-    def _take_in(self, batch: TickBatch, validator: TickValidator) -> None:
-        first = self._rows_in
+    def _take_in(self, batch: TickBatch, rules: ValidationRules) -> None:
+        member, first = self._members.place(batch)
+        if self._validator is None or member != self._member:
+            # A row is compared with those before it in its file only: files come in any order.
+            self._validator, self._member, self._validated = TickValidator(rules=rules), member, 0
         rows = self._prepare(batch, first)
-        accepted, rejected, counts = validator.validate(rows)
+        accepted, rejected, counts = self._validator.validate(rows)
         self._rows_in += rows.num_rows
         self._rejected += rejected.num_rows
         self._reasons.update(counts)
-        self._quarantine.add(rejected, batch.member, first, batch.locate)
-        self._spool.add(accepted, touch(self._touched, accepted))
+        self._quarantine.add(rejected, batch.member, self._validated, batch.locate)
+        self._validated += rows.num_rows
+        days = touch(self._touched, accepted)
+        if member and not self._row_unique:
+            accepted = accepted.append_column(MEMBER, pa.array(np.full(accepted.num_rows, member, np.int32)))
+        self._spool.add(accepted, days)
         self._tell(self._rows_in, None, f"reading {batch.member}")
 
     def commit(self, began: float) -> IngestReport:
@@ -184,7 +196,9 @@ class _Intake:
         """The batch with ordinals where the vendor numbers no rows, and exchange codes as ids."""
         rows = batch.columns
         names, columns = list(rows.schema.names), list(rows.columns)
-        if "sequence" not in names:
+        if "sequence" in names:
+            self._has_ties = True
+        else:
             names.append("sequence")
             columns.append(pa.array(np.arange(first, first + rows.num_rows)))
         if "exchange" in names:
@@ -209,7 +223,7 @@ class _Intake:
             def merged(chunks: Iterator[pa.Table] = chunks, interval: str = interval) -> Iterator[pa.Table]:
                 nonlocal done
                 for chunk in chunks:
-                    fresh = merge.filter(complete(chunk, self._feed_id))
+                    fresh = merge.filter(*self._ordered(chunk))
                     done += chunk.num_rows
                     self._tell(done, self._spool.rows, f"writing {interval}")
                     if fresh.num_rows:
@@ -217,6 +231,13 @@ class _Intake:
                         yield fresh
 
             yield Addition(interval, merged(), None if layouts is None else complete_layouts(layouts))
+
+    def _ordered(self, chunk: pa.Table) -> tuple[pa.Table, npt.NDArray[np.int32] | None]:
+        """Complete rows of a sorted chunk, and the member of each where the feed does not number its rows."""
+        if not self._row_unique and (self._has_ties or len(self._members) > 1):
+            chunk = sort_by_names(chunk, {"exchange_id": self._exchanges.names})
+        members = chunk[MEMBER].to_numpy() if MEMBER in chunk.column_names else None
+        return complete(chunk, self._feed_id), members
 
     def _tell(self, done: int, total: int | None, what: str) -> None:
         if callable(self._options.progress):
@@ -307,6 +328,11 @@ class _Codes:
     def __init__(self, known: dict[str, int]) -> None:
         self._known = known
         self.new: dict[str, int] = {}
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The code of each id."""
+        return {number: code for code, number in self._known.items()}
 
     def ids(self, column: pa.Array) -> pa.Array:
         """The id of each code; null stays null.

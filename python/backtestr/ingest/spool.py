@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr._native import measure_layout, sort_ticks
-from backtestr.storage.encode import ColumnLayout, ColumnLayouts, merge_layouts
+from backtestr.schema import TICKS
+from backtestr.storage.encode import ColumnLayout, merge_layouts
 from backtestr.storage.layout import DAY_NS, intervals
 
 _BATCH_ROWS = 16_384
@@ -22,6 +23,8 @@ _RUNS_PER_BUDGET = 3
 
 Key = tuple[bytes, int]
 Layouts = dict[str, ColumnLayout]
+Columns = dict[str, pa.DataType]
+_ABSENT: ColumnLayout = (False, True, 0, 0)
 
 
 class Spool:
@@ -39,15 +42,17 @@ class Spool:
         self._bytes = 0
         self._runs: list[_Run] = []
         self._day_counts: dict[int, int] = {}
+        self._columns: dict[str, pa.DataType] = {}
         self.rows = 0
 
     def add(self, rows: pa.Table, days: Iterable[tuple[int, int]]) -> None:
-        """Take rows in, with how many there are of each day; all calls must bring the same columns."""
+        """Take rows in, with how many there are of each day; columns that a call lacks are null in its rows, or 0."""
         if rows.num_rows == 0:
             return
         for day, count in days:
             self._day_counts[day] = self._day_counts.get(day, 0) + count
         self.rows += rows.num_rows
+        self._columns.update((column.name, column.type) for column in rows.schema)
         self._tables.append(rows)
         self._bytes += rows.nbytes
         limit = self._max_bytes if not self._runs else self._max_bytes // _RUNS_PER_BUDGET
@@ -83,8 +88,9 @@ class Spool:
         for label, members in ordered:
             found = [(run, day) for run in self._runs for day in members if day in run.batches]
             layouts = [run.layouts[day] for run, day in found]
-            columns = dict(zip(self._runs[0].names, merge_layouts(layouts), strict=True))
-            yield label, _merge([_Cursor(run, day) for run, day in found]), columns
+            merged = merge_layouts([[layout.get(name, _ABSENT) for name in self._columns] for layout in layouts])
+            columns = dict(zip(self._columns, merged, strict=True))
+            yield label, _merge([_Cursor(run, day, self._columns) for run, day in found]), columns
 
     def close(self) -> None:
         """Remove the runs."""
@@ -98,7 +104,7 @@ class Spool:
     ) -> Iterator[tuple[str, Iterator[pa.Table], Layouts | None]]:
         if not ordered:
             return
-        rows = sort_ticks(pa.concat_tables(self._tables))
+        rows = sort_ticks(_joined(self._tables, self._columns))
         self._tables = []
         if len(ordered) == 1:
             yield ordered[0][0], iter([rows]), None
@@ -126,7 +132,8 @@ class Spool:
                 tables[position] = None
                 size += table.nbytes
                 if size > self._max_bytes // _RUNS_PER_BUDGET or position == len(tables) - 1:
-                    self._runs.append(_Run.write(self._folder / f"{uuid.uuid4().hex}.arrow", pa.concat_tables(pending)))
+                    rows = _joined(pending, self._columns)
+                    self._runs.append(_Run.write(self._folder / f"{uuid.uuid4().hex}.arrow", rows))
                     pending, size = [], 0
 
 
@@ -155,9 +162,8 @@ class _Run:
     """Sorted rows on disk; each IPC batch holds rows of one day."""
 
     path: Path
-    names: list[str]
     batches: dict[int, list[int]] = field(default_factory=dict)
-    layouts: dict[int, ColumnLayouts] = field(default_factory=dict)
+    layouts: dict[int, Layouts] = field(default_factory=dict)
     _file: pa.RecordBatchFileReader | None = None
 
     @classmethod
@@ -167,7 +173,7 @@ class _Run:
         numbers = rows["_interval"].to_numpy()
         rows = rows.drop_columns("_interval").unify_dictionaries()
         edges = np.append(np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1)), len(numbers)).tolist()
-        run, count = cls(path, rows.column_names), 0
+        run, count = cls(path), 0
         options = pa.ipc.IpcWriteOptions(compression="lz4", emit_dictionary_deltas=False)
         with (
             pa.OSFile(str(path), "wb") as sink,
@@ -175,7 +181,7 @@ class _Run:
         ):
             for start, stop in itertools.pairwise(edges):
                 mine = rows.slice(start, stop - start).combine_chunks()
-                run.layouts[int(numbers[start])] = measure_layout(mine)
+                run.layouts[int(numbers[start])] = dict(zip(mine.column_names, measure_layout(mine), strict=True))
                 batches = mine.to_batches(max_chunksize=_BATCH_ROWS)
                 for batch in batches:
                     writer.write_batch(batch)
@@ -196,8 +202,8 @@ class _Run:
 class _Cursor:
     """Reads one day of one run, a batch or more at a time."""
 
-    def __init__(self, run: _Run, day: int) -> None:
-        self._run, self._day, self._next = run, day, 0
+    def __init__(self, run: _Run, day: int, columns: Columns) -> None:
+        self._run, self._day, self._next, self._columns = run, day, 0, columns
         self.rows: pa.Table | None = None
         self.fill()
 
@@ -209,7 +215,7 @@ class _Cursor:
     def fill(self) -> None:
         """Read on until the buffer holds two instants or all that is left, so that equal keys stay together."""
         while not self.done and (self.rows is None or self.rows.num_rows == 0 or self.key(0) == self.last):
-            batch = self._run.read(self._day, self._next)
+            batch = _joined([self._run.read(self._day, self._next)], self._columns)
             self._next += 1
             buffered = self.rows is not None and self.rows.num_rows
             self.rows = pa.concat_tables([self.rows, batch]).combine_chunks() if buffered else batch
@@ -256,3 +262,20 @@ def _merge(cursors: list[_Cursor]) -> Iterator[pa.Table]:
         cursors = [cursor for cursor in cursors if cursor.rows is not None and cursor.rows.num_rows]
         if parts:
             yield sort_ticks(pa.concat_tables(parts))
+
+
+def _joined(tables: list[pa.Table], columns: Columns) -> pa.Table:
+    """All rows, with all columns: what a table lacks is null, or 0 where a tick must have it."""
+    return pa.concat_tables([_filled(table, columns) for table in tables])
+
+
+def _filled(table: pa.Table, columns: Columns) -> pa.Table:
+    if table.column_names == list(columns):
+        return table
+    filled = {name: table[name] if name in table.column_names else None for name in columns}
+    for name, kind in columns.items():
+        if filled[name] is None:
+            may_be_null = name in TICKS.names and TICKS.field(name).nullable
+            zeros = pa.array(np.zeros(0 if may_be_null else table.num_rows, np.int64), pa.int64())
+            filled[name] = pa.nulls(table.num_rows, kind) if may_be_null else zeros.cast(kind)
+    return pa.table(filled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from backtestr.sources import detect
 from backtestr.sources.files import files
 from backtestr.sources.fixed import constant
 from backtestr.sources.iso import holds_times, read_times
-from backtestr.sources.model import OpenedSource, Renames, TickBatch
+from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
 from backtestr.sources.text import Renamer
 
 BATCH_ROWS = 1 << 17
@@ -65,20 +66,21 @@ def open_arrow(
 
     rename = Renamer(symbol)
 
-    def batches() -> Iterator[TickBatch]:
-        for name, mapping, read in plans:
-            row = 0
-            try:
-                for batch in read():
-                    if batch.num_rows:
-                        ticks = _renamed(name, batch, mapping, symbol, timezone, row)
-                        yield rename(ticks) if "symbol" in mapping else ticks
-                    row += batch.num_rows
-            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                raise SourceStructureError(f"{name}: damaged after row {row}: {error}") from error
+    def batches(name: str, mapping: dict[str, str], read: Read) -> Iterator[TickBatch]:
+        row = 0
+        try:
+            for batch in read():
+                if batch.num_rows:
+                    ticks = _renamed(name, batch, mapping, symbol, timezone, row)
+                    yield rename(ticks) if "symbol" in mapping else ticks
+                row += batch.num_rows
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise SourceStructureError(f"{name}: damaged after row {row}: {error}") from error
 
     said = "columns " + ", ".join(plans[0][1].values()) if plans else "no columns"
-    return OpenedSource("arrow", feed, batches(), said, row_unique_sequence=unique, has_epoch=epoch)
+    return OpenedSource(
+        "arrow", feed, in_parts(starmap(batches, plans)), said, row_unique_sequence=unique, has_epoch=epoch
+    )
 
 
 def _is_frame(data: Any) -> bool:

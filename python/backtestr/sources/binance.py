@@ -10,8 +10,8 @@ import pyarrow as pa
 from backtestr import _native
 from backtestr.errors import ArgumentError, SourceAmbiguousError
 from backtestr.sources.binance_dumps import Dump, dump_of
-from backtestr.sources.files import PathInput, members
-from backtestr.sources.model import OpenedSource, Renames, TickBatch
+from backtestr.sources.files import Member, PathInput, members
+from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
 from backtestr.sources.text import Renamer, parsed_batches, text_batches
 
 
@@ -63,23 +63,22 @@ def open_binance(
     def parse(chunk: bytes, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]:
         return _native.parse_binance(chunk, clock=clock, last=last, first_line=first_line)
 
-    def batches() -> Iterator[TickBatch]:
-        for member in found:
-            if member.name in dumps:
-                dump = dumps[member.name]
-                yield from text_batches(member, dump.spec, skip_lines=dump.skip_lines)
-                continue
-            for batch, left_out in parsed_batches(member, parse):
-                if left_out:
-                    skipped["message without trade or best quote"] = (
-                        skipped.get("message without trade or best quote", 0) + left_out
-                    )
-                if batch.columns.num_rows:
-                    yield rename(batch)
+    def batches(member: Member) -> Iterator[TickBatch]:
+        if member.name in dumps:
+            dump = dumps[member.name]
+            yield from text_batches(member, dump.spec, skip_lines=dump.skip_lines)
+            return
+        for batch, left_out in parsed_batches(member, parse):
+            if left_out:
+                skipped["message without trade or best quote"] = (
+                    skipped.get("message without trade or best quote", 0) + left_out
+                )
+            if batch.columns.num_rows:
+                yield rename(batch)
 
     said = f"Binance {'CSV dumps' if dumps else 'websocket lines'}, {clock} clock"
     feed = feed or (feeds[0] if feeds else f"binance:{market or 'spot'}")
-    return OpenedSource("binance", feed, batches(), said, row_unique_sequence=True, skipped=skipped)
+    return OpenedSource("binance", feed, in_parts(map(batches, found)), said, row_unique_sequence=True, skipped=skipped)
 
 
 def _feed(path: PurePath, dump: Dump, market: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructureError
 from backtestr.sources import detect
 from backtestr.sources.files import Member, PathInput, members
-from backtestr.sources.model import OpenedSource, Renames, TickBatch
+from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
 from backtestr.sources.text import Renamer, head, head_text, is_blank, text_batches
 
 PRICES = ("price", "bid", "ask")
@@ -112,9 +112,9 @@ def open_text(name: str, data: PathInput, form: CsvFormat, feed: str | None, sai
 
     renamer = Renamer(form.symbol)
 
-    def batches() -> Iterator[TickBatch]:
+    def texts() -> Iterator[Iterator[TickBatch]]:
         for one in plans:
-            yield from text_batches(
+            yield text_batches(
                 one.member,
                 one.spec,
                 encoding=form.encoding,
@@ -122,7 +122,7 @@ def open_text(name: str, data: PathInput, form: CsvFormat, feed: str | None, sai
                 renames=None if "symbol" in one.spec else renamer,
             )
 
-    return OpenedSource(name, feed, batches(), described, row_unique_sequence=unique)
+    return OpenedSource(name, feed, in_parts(texts()), described, row_unique_sequence=unique)
 
 
 @dataclass(frozen=True, slots=True)

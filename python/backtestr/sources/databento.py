@@ -10,7 +10,7 @@ import numpy as np
 from backtestr.errors import ArgumentError, MissingDependencyError, SourceAmbiguousError, SourceStructureError
 from backtestr.sources.dbn_records import LEVELS, RECORDS, Mappings, tick_batch
 from backtestr.sources.files import ByteStream, Member, PathInput, members
-from backtestr.sources.model import OpenedSource, Renames, TickBatch
+from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
 from backtestr.sources.text import Renamer
 
 _CHUNK_RECORDS = 1 << 17
@@ -51,13 +51,9 @@ def open_databento(
 
     rename = Renamer(symbol)
 
-    def batches() -> Iterator[TickBatch]:
-        for member, _ in plans:
-            for batch in _batches(member, clock):
-                yield rename(batch)
-
+    files = (map(rename, _batches(member, clock)) for member, _ in plans)
     said = f"DBN {feeds[0].removeprefix('databento:')}, {clock} clock" if feeds else "no DBN files"
-    return OpenedSource("databento", feed or (feeds[0] if feeds else None), batches(), said)
+    return OpenedSource("databento", feed or (feeds[0] if feeds else None), in_parts(files), said)
 
 
 def _schema(member: Member, meta: Any) -> str:

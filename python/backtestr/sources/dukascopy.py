@@ -16,7 +16,7 @@ import pyarrow as pa
 from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceNotFoundError, SourceStructureError
 from backtestr.sources.files import PathInput, files, is_folder
 from backtestr.sources.fixed import constant, fixed, instants
-from backtestr.sources.model import OpenedSource, Renames, TickBatch
+from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
 from backtestr.sources.pairs import pair_in
 
 _RECORD = np.dtype([("ms", ">u4"), ("ask", ">u4"), ("bid", ">u4"), ("ask_size", ">f4"), ("bid_size", ">f4")])
@@ -66,15 +66,15 @@ def open_dukascopy(
     plans = [(path, *_name(path, symbol, hour, places)) for path in whole]
     plans.sort(key=lambda plan: (plan[1], plan[2]))
 
-    def batches() -> Iterator[TickBatch]:
+    def hours() -> Iterator[list[TickBatch]]:
         for path, name, start, power in plans:
             raw = _unpack(path)
             if raw:
-                yield _batch(path, raw, name, start, power)
+                yield [_batch(path, raw, name, start, power)]
 
     names = sorted({name for _, name, _, _ in plans})
     return OpenedSource(
-        "dukascopy", feed, batches(), f"{len(plans)} hours of Dukascopy quotes of {', '.join(names[:5])}"
+        "dukascopy", feed, in_parts(hours()), f"{len(plans)} hours of Dukascopy quotes of {', '.join(names[:5])}"
     )
 
 

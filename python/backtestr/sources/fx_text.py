@@ -8,7 +8,7 @@ from typing import Any
 
 from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources.files import Member
-from backtestr.sources.model import OpenedSource, Renames, TickBatch
+from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
 from backtestr.sources.pairs import pair_in
 from backtestr.sources.text import Renamer, head, head_text, is_blank, text_batches
 
@@ -52,9 +52,9 @@ def open_fx(
         raise SourceAmbiguousError(f"symbol={symbol!r} names one pair, but the files are of several; load each alone")
     renamer = Renamer(symbol)
 
-    def batches() -> Iterator[TickBatch]:
+    def texts() -> Iterator[Iterator[TickBatch]]:
         for member, spec, skip_lines in plans:
             renames = None if "symbol" in spec else renamer
-            yield from text_batches(member, spec, skip_lines=skip_lines, renames=renames)
+            yield text_batches(member, spec, skip_lines=skip_lines, renames=renames)
 
-    return OpenedSource(name, feed, batches(), said)
+    return OpenedSource(name, feed, in_parts(texts()), said)

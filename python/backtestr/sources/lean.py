@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources.files import Member, PathInput, members
-from backtestr.sources.model import OpenedSource, TickBatch
+from backtestr.sources.model import OpenedSource, TickBatch, in_parts
 from backtestr.sources.text import head, head_text, is_blank, text_batches
 
 SECURITY_TYPES = (
@@ -122,14 +122,13 @@ def open_lean(
         raise SourceAmbiguousError(f"the files are of the markets {', '.join(markets)}; load each alone or give feed=")
     feed = feed or (f"lean:{markets[0]}" if markets else None)
 
-    def batches() -> Iterator[TickBatch]:
+    def texts() -> Iterator[Iterator[TickBatch]]:
         for member, label in plans:
             spec = _spec(member, label)
             if spec is not None:
-                for batch in text_batches(member, spec):
-                    yield _without_absent_sizes(batch)
+                yield map(_without_absent_sizes, text_batches(member, spec))
 
-    return OpenedSource("lean", feed, batches(), _described(plans), skipped=skipped)
+    return OpenedSource("lean", feed, in_parts(texts()), _described(plans), skipped=skipped)
 
 
 def _described(plans: list[tuple[Member, Label]]) -> str:
@@ -232,4 +231,4 @@ def _without_absent_sizes(batch: TickBatch) -> TickBatch:
             sizes = columns.column(at)
             there = pc.is_valid(columns.column(columns.schema.get_field_index(side)))
             columns = columns.set_column(at, f"{side}_size", pc.if_else(there, sizes, pa.scalar(None, sizes.type)))
-    return TickBatch(columns, batch.member, batch.locate)
+    return replace(batch, columns=columns)

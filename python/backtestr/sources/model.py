@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -18,11 +18,21 @@ class TickBatch:
             not be read; ``sequence`` only where the vendor's is unique per row; ``exchange`` the venue's code as text.
         member: The file, or file and archive member, for messages.
         locate: From rows of this batch to (line in the source, counted from 1; raw text), in the given order.
+        part: The member's place among those of its source, which tells members of one name apart. Batches of equal
+            member and part are one sequence of rows, with ordinals of its own.
     """
 
     columns: pa.RecordBatch
     member: str
     locate: Callable[[Sequence[int]], list[tuple[int, str]]]
+    part: int = 0
+
+
+def in_parts(members: Iterable[Iterable[TickBatch]]) -> Iterator[TickBatch]:
+    """The batches of all members, each with its member's place."""
+    for part, batches in enumerate(members):
+        for batch in batches:
+            yield replace(batch, part=part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -296,7 +296,7 @@ class Renamer:
         column = batch.columns.column(at)
         new = [self._new(batch.member, name) for name in column.dictionary.to_pylist()]
         renamed = pa.DictionaryArray.from_arrays(column.indices, pa.array(new, pa.string()))
-        return TickBatch(batch.columns.set_column(at, "symbol", renamed), batch.member, batch.locate)
+        return replace(batch, columns=batch.columns.set_column(at, "symbol", renamed))
 
     def _new(self, member: str, name: str) -> str:
         new = self._renames if isinstance(self._renames, str) else (self._renames or {}).get(name, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -15,11 +17,20 @@ _IDS = 1 << 16
 
 def sort_by_name(rows: pa.Table, version: Version) -> pa.Table:
     """Sort complete ticks as `sort_ticks` does, but by the names that a version has for their ids."""
+    names = {
+        column: {int(str(row["id"])): str(row[name]) for row in version.rows_of(table)}
+        for column, (table, name) in _NAMED.items()
+    }
+    return sort_by_names(rows, names)
+
+
+def sort_by_names(rows: pa.Table, names: Mapping[str, Mapping[int, str]]) -> pa.Table:
+    """Sort ticks as `sort_ticks` does, but by the names of the ids in some columns."""
     ranks = {}
-    for column, (table, name) in _NAMED.items():
-        names = {int(str(row["id"])): str(row[name]).encode() for row in version.rows_of(table)}
-        if column in rows.column_names and sorted(names) != sorted(names, key=names.__getitem__):
-            ranks[column] = _ranks(names)
+    for column, known in names.items():
+        encoded = {number: name.encode() for number, name in known.items()}
+        if column in rows.column_names and sorted(encoded) != sorted(encoded, key=encoded.__getitem__):
+            ranks[column] = _ranks(encoded)
     for column, rank in ranks.items():
         rows = _replaced(rows, column, rank)
     rows = sort_ticks(rows)
