@@ -86,6 +86,10 @@ class StoreNotFoundError(StoreError, FileNotFoundError):
     """There is no store at that path."""
 
 
+class VersionNotFoundError(StoreError, LookupError):
+    """The store has no such version: no such LSN or tag, or an instant before its first commit."""
+
+
 class StoreFormatError(StoreError, ValueError):
     """The folder is not a store, or one of a newer format."""
 

@@ -6,6 +6,8 @@ import math
 import os
 from pathlib import Path
 
+from backtestr.errors import NetworkFilesystemError
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _FALLBACK_BYTES = 4 * 1024**3
 
@@ -79,6 +81,20 @@ def filesystem(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
         kinds[Path(at.encode().decode("unicode_escape").encode("latin-1").decode("utf-8", "replace"))] = kind
     real = path.resolve()
     return next((kinds[folder] for folder in (real, *real.parents) if folder in kinds), None)
+
+
+def refuse_network(path: Path) -> None:
+    """Refuse a path on a network file system.
+
+    Raises:
+        NetworkFilesystemError: it is on one.
+    """
+    kind = filesystem(path)
+    if kind in NETWORK_FILESYSTEMS:
+        raise NetworkFilesystemError(
+            f"{path} is on {kind}, whose locks and syncs cannot be trusted; choose a local folder, or "
+            "take the risk with network_fs='allow'"
+        )
 
 
 def _group_values(cgroups: Path, membership: Path, name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,6 @@ from typing import Any, Self
 from backtestr import config, machine
 from backtestr.errors import (
     ArgumentError,
-    NetworkFilesystemError,
     StoreClosedError,
     StoreNotFoundError,
     StoreReadOnlyError,
@@ -21,8 +21,10 @@ from backtestr.ingest.load import LoadOptions, load_source
 from backtestr.ingest.progress import Progress
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
 from backtestr.instants import Instant, range_ns
-from backtestr.models import BarSpec, IngestReport, ReviseReport, StoreInfo, ValidationRules
+from backtestr.models import BarSpec, IngestReport, ReviseReport, StoreInfo, ValidationRules, VersionDiff
+from backtestr.persist.history import compare, read_history, revert_to, tag_version, version_at
 from backtestr.persist.migrate import initial_commit
+from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
 from backtestr.query.request import read_bars, read_ticks
 from backtestr.query.sql import run_sql
@@ -31,6 +33,7 @@ from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout, refuse_strangers
 from backtestr.storage.read import Reader
 from backtestr.storage.session import Session, write_empty_files
+from backtestr.storage.snapshot import Version
 
 
 class Store:
@@ -46,12 +49,8 @@ class Store:
         self._settings = config.Settings.load(**settings)
         self._pid = os.getpid()
         layout = Layout(self._path.absolute())
-        kind = machine.filesystem(layout.root)
-        if self._settings.network_fs == "refuse" and kind in machine.NETWORK_FILESYSTEMS:
-            raise NetworkFilesystemError(
-                f"{self._path} is on {kind}, whose locks and syncs cannot be trusted; choose a local folder, or "
-                "take the risk with network_fs='allow'"
-            )
+        if self._settings.network_fs == "refuse":
+            machine.refuse_network(layout.root)
         journal = Journal(layout)
         if not layout.identity.exists():
             if read_only:
@@ -61,6 +60,7 @@ class Store:
             _create(layout, journal, self._settings)
         layout.check()
         journal.refresh()
+        self._pinned: Version | None = None
         reader = Reader(layout, verify=self._settings.verify == "always")
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader)
         self._session: Session | None = None
@@ -150,14 +150,22 @@ class Store:
         start: Instant | None = None,
         end: Instant | None = None,
         columns: Sequence[str] | None = None,
+        as_of: int | Instant | None = None,
     ) -> Frame:
         """Ticks with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc, sequence).
+
+        Args:
+            symbols: one, several, or None for all.
+            start: earliest instant.
+            end: exclusive.
+            columns: those to return; None for all.
+            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
 
         Raises:
             SymbolNotFoundError: no such symbol; a known one without rows in range is an empty frame.
         """
-        storage = self._readable()
-        return read_ticks(storage, storage.journal.version, symbols, *range_ns(start, end), columns)
+        storage, version = self._readable(), self._version(as_of)
+        return read_ticks(storage, version, symbols, *range_ns(start, end), columns)
 
     def bars(
         self,
@@ -167,6 +175,7 @@ class Store:
         start: Instant | None = None,
         end: Instant | None = None,
         price: str | None = None,
+        as_of: int | Instant | None = None,
     ) -> Frame:
         """Bars with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc).
 
@@ -176,14 +185,14 @@ class Store:
             start: first bar's earliest start.
             end: exclusive.
             price: ``"trade"``, ``"bid"``, ``"ask"`` or ``"mid"``; None takes the symbol's own basis.
+            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
 
         Raises:
             SymbolNotFoundError: no such symbol.
             TimeframeError: no such timeframe.
             ArgumentError: the basis must be named, or does not exist.
         """
-        storage = self._readable()
-        version = storage.journal.version
+        storage, version = self._readable(), self._version(as_of)
         return read_bars(storage, version, symbols, timeframe, *range_ns(start, end), price)
 
     def sql(
@@ -192,6 +201,7 @@ class Store:
         params: Sequence[Any] | Mapping[str, Any] | None = None,
         *,
         tables: Mapping[str, Any] | None = None,
+        as_of: int | Instant | None = None,
     ) -> Frame:
         """Run one SELECT over ``ticks``, ``bars`` and the other tables.
 
@@ -201,38 +211,24 @@ class Store:
             text: the statement, in DuckDB's SQL.
             params: values for ``?``, ``$1`` or ``$name``.
             tables: your own frames, by the name the statement uses.
+            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
 
         Raises:
             SQLError: not one read-only statement over known tables, or it does not run.
         """
-        storage = self._readable()
+        storage, version = self._readable(), self._version(as_of)
         with self._session_lock:
             if self._session is None:
                 self._session = Session(storage.layout, storage.settings)
-        return run_sql(storage, self._session, storage.journal.version, text, params, tables or {})
+        return run_sql(storage, self._session, version, text, params, tables or {})
 
     def symbols(self) -> list[str]:
         """All symbols, by name."""
-        return list(self._readable().journal.version.symbols)
+        return list(self._version().symbols)
 
     def info(self) -> StoreInfo:
         """What the store holds and how much it takes on disk."""
-        storage = self._readable()
-        version = storage.journal.version
-        return StoreInfo(
-            path=str(storage.layout.root),
-            lsn=version.lsn,
-            read_only=self._read_only,
-            ticks=sum(int(row["rows"]) for row in version.symbols.values()),
-            bars=sum(file.rows for file in version.of("bars")),
-            quarantined=sum(file.rows for file in version.of("quarantine")),
-            symbols=len(version.symbols),
-            files=version.files.num_rows,
-            live_bytes=sum(file.size for file in version.file_by_id.values()),
-            bytes_on_disk=sum(path.stat().st_size for path in storage.layout.root.rglob("*") if path.is_file()),
-            first=min((row["min_ns"] for row in version.symbols.values()), default=None),
-            last=max((row["max_ns"] for row in version.symbols.values()), default=None),
-        )
+        return describe(self._readable(), self._version(), read_only=self._read_only)
 
     def quarantine(self) -> Frame:
         """Rejected rows with reason, source line and raw text."""
@@ -289,7 +285,7 @@ class Store:
     @property
     def bar_spec(self) -> BarSpec:
         """The bar specification in force: which ticks make bars."""
-        return self._readable().journal.version.bar_spec
+        return self._version().bar_spec
 
     def set_bar_spec(self, spec: BarSpec) -> ReviseReport:
         """Put a bar specification in force and rebuild all bars by it, as one commit.
@@ -308,17 +304,82 @@ class Store:
         with storage.journal.writing:
             return set_bar_spec(storage, spec)
 
+    def at(self, when: int | Instant) -> Store:
+        """The store as it was, to read only.
+
+        Args:
+            when: an LSN, a tag, or an instant: the last version committed by then.
+
+        Raises:
+            VersionNotFoundError: there is no such version.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, datetime as dt, tempfile
+            >>> ticks = pa.table({"timestamp_utc": [dt.datetime(2024, 1, 2)], "price": ["1.5"], "volume": ["2"]})
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     lsn = store.ingest(ticks, symbol="A", feed="example").lsn
+            ...     deleted = store.delete("A")
+            ...     store.symbols(), store.at(lsn).symbols()
+            ([], ['A'])
+        """
+        past = copy.copy(self)
+        past._pinned = self._version(when)
+        past._read_only = True
+        past._session, past._session_lock = None, threading.Lock()
+        return past
+
+    def history(self) -> Frame:
+        """All commits, oldest first: LSN, time, kind, files added and removed, tags, and a note (JSON)."""
+        return Frame(read_history(self._readable(), self._version()))
+
+    def tag(self, name: str, when: int | Instant | None = None) -> int:
+        """Name a version, by default the newest, for `at` and ``as_of=``; returns its LSN.
+
+        Raises:
+            ArgumentError: the name is taken by another version, or reads as an instant.
+            VersionNotFoundError: there is no such version.
+        """
+        storage = self._writable()
+        with storage.journal.writing:
+            storage.journal.begin()
+            return tag_version(storage, name, self._version(when))
+
+    def diff(self, old: int | Instant, new: int | Instant | None = None) -> VersionDiff:
+        """What changed from one version to another, by default the newest: files, ticks, bars, symbols.
+
+        Raises:
+            VersionNotFoundError: there is no such version.
+        """
+        return compare(self._readable(), self._version(old), self._version(new))
+
+    def revert(self, when: int | Instant) -> int:
+        """Make everything as it was at a version, as a new commit; returns its LSN. `at` still shows what was between.
+
+        Raises:
+            VersionNotFoundError: there is no such version.
+        """
+        storage = self._writable()
+        with storage.journal.writing:
+            storage.journal.begin()
+            return revert_to(storage, self._version(when)).lsn
+
     def refresh(self) -> int:
         """Move forward to the last commit of the writer; returns its LSN."""
-        return self._readable().journal.refresh().lsn
+        storage = self._readable()
+        return self._pinned.lsn if self._pinned is not None else storage.journal.refresh().lsn
 
     def close(self) -> None:
         """Release the writer's lock and all files; further use raises StoreClosedError."""
         if self._storage is not None and os.getpid() == self._pid:
-            self._storage.journal.close()
+            if self._pinned is None:
+                self._storage.journal.close()
             if self._session is not None:
                 self._session.close()
         self._storage = self._session = None
+
+    def _version(self, when: int | Instant | None = None) -> Version:
+        newest = self._readable().journal.version if self._pinned is None else self._pinned
+        return newest if when is None else version_at(self._readable(), newest, when)
 
     def _readable(self) -> Storage:
         if self._storage is None:
@@ -329,6 +390,8 @@ class Store:
 
     def _writable(self) -> Storage:
         storage = self._readable()
+        if self._pinned is not None:
+            raise StoreReadOnlyError(f"version {self._pinned.lsn} of a store is the past; write to the store itself")
         if self._read_only:
             raise StoreReadOnlyError(f"store {self._path} was opened with read_only=True; open it again to write")
         return storage
@@ -342,10 +405,10 @@ class Store:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self._path), self._options)
+        return _reopen, (str(self._path), self._options, None if self._pinned is None else self._pinned.lsn)
 
     def __repr__(self) -> str:
-        state = "closed" if self._storage is None else f"lsn {self._storage.journal.version.lsn}"
+        state = "closed" if self._storage is None else f"lsn {self._version().lsn}"
         return f"Store({str(self._path)!r}, {state})"
 
 
@@ -371,8 +434,9 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False, **setti
     return Store(path, read_only=read_only, **settings)
 
 
-def _reopen(path: str, settings: dict[str, Any]) -> Store:
-    return Store(path, read_only=True, **settings)
+def _reopen(path: str, settings: dict[str, Any], lsn: int | None) -> Store:
+    store = Store(path, read_only=True, **settings)
+    return store if lsn is None else store.at(lsn)
 
 
 def _create(layout: Layout, journal: Journal, settings: config.Settings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backtestr.models.bar import Bar
-from backtestr.models.report import IngestReport, ReviseReport, StoreInfo
+from backtestr.models.report import IngestReport, ReviseReport, StoreInfo, VersionDiff
 from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
 from backtestr.models.timeframe import Timeframe
@@ -18,4 +18,5 @@ __all__ = [
     "TickType",
     "Timeframe",
     "ValidationRules",
+    "VersionDiff",
 ]

@@ -299,3 +299,43 @@ def _size(count: int) -> str:
             break
         value /= 1024
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDiff:
+    """What one version of a store holds that another does not.
+
+    Args:
+        old_lsn: the version compared with.
+        new_lsn: the version compared.
+        files_added: data files that only the new version has.
+        files_removed: data files that only the old version has.
+        ticks_added: rows that only the new version has, by symbol; a corrected row counts on both sides.
+        ticks_removed: rows that only the old version has, by symbol.
+        bars_changed: stored bars that came, went or differ, by symbol, of all timeframes.
+        symbols_added: symbols with ticks in the new version alone.
+        symbols_removed: symbols with ticks in the old version alone.
+    """
+
+    old_lsn: int
+    new_lsn: int
+    files_added: int
+    files_removed: int
+    ticks_added: Mapping[str, int] = field(default_factory=dict, hash=False)
+    ticks_removed: Mapping[str, int] = field(default_factory=dict, hash=False)
+    bars_changed: Mapping[str, int] = field(default_factory=dict, hash=False)
+    symbols_added: tuple[str, ...] = ()
+    symbols_removed: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON types.
+
+        Example:
+            >>> VersionDiff(old_lsn=1, new_lsn=2, files_added=0, files_removed=0).to_dict()["new_lsn"]
+            2
+        """
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {
+            name: dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+        }

@@ -70,6 +70,7 @@ class Commit:
         index: rows of `INDEX` for the files added.
         removed: ids of files that the version no longer has.
         rows: rows added to small tables, by table name.
+        whole: all rows of small tables, by table name; they take the place of those before.
         note: further facts for the history.
     """
 
@@ -78,6 +79,7 @@ class Commit:
     index: pa.Table = field(default_factory=INDEX.empty_table)
     removed: tuple[str, ...] = ()
     rows: Mapping[str, pa.Table] = field(default_factory=dict)
+    whole: Mapping[str, pa.Table] = field(default_factory=dict)
     note: Mapping[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -85,6 +87,7 @@ class Commit:
         sections = {"added": self.added, "index": self.index}
         sections |= {f"rows.{table}": rows for table, rows in self.rows.items()}
         bodies = {name: _to_ipc(table) for name, table in sections.items() if table.num_rows}
+        bodies |= {f"whole.{table}": _to_ipc(rows) for table, rows in self.whole.items()}
         head = {
             "kind": self.kind,
             "note": dict(self.note),
@@ -108,17 +111,21 @@ class Commit:
             for name, size in head["sections"].items():
                 tables[name] = pa.ipc.open_stream(pa.py_buffer(payload)[at : at + size]).read_all()
                 at += size
-            rows = {name.removeprefix("rows."): t for name, t in tables.items() if name.startswith("rows.")}
             return cls(
                 kind=head["kind"],
                 added=tables.get("added", FILES.empty_table()),
                 index=tables.get("index", INDEX.empty_table()),
                 removed=tuple(head["removed"]),
-                rows=rows,
+                rows=_of_kind("rows.", tables),
+                whole=_of_kind("whole.", tables),
                 note=head["note"],
             )
         except (KeyError, ValueError, struct.error, pa.ArrowException) as error:
             raise LogCorruptError(f"a log record does not decode: {error}") from None
+
+
+def _of_kind(prefix: str, tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    return {name.removeprefix(prefix): rows for name, rows in tables.items() if name.startswith(prefix)}
 
 
 def _to_ipc(table: pa.Table) -> bytes:

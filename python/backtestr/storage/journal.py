@@ -14,6 +14,9 @@ from backtestr.storage.layout import Layout
 from backtestr.storage.lock import WriterLock
 from backtestr.storage.snapshot import Version
 
+Record = tuple[int, int, Commit]
+"""LSN, commit time in ns, and what was committed."""
+
 _TRIES = 4
 _PAUSE_S = 0.02
 
@@ -37,9 +40,12 @@ class Journal:
     def refresh(self) -> Version:
         """Move forward to the last durable commit."""
         with self._mutex:
-            for lsn, time_ns, payload in self._read():
-                self.version = self.version.apply(lsn, time_ns, Commit.decode(payload))
+            self.version = self.version.apply_all(_decoded(_read(self._tail)))
             return self.version
+
+    def records(self) -> list[Record]:
+        """All durable commits, oldest first."""
+        return _decoded(_read(LogReader(self._layout.log, 0)))
 
     def create(self) -> Version:
         """Start the log of a new store, or go on with one that was half made."""
@@ -97,16 +103,21 @@ class Journal:
                 self._lock.release()
                 self._lock = None
 
-    def _read(self) -> list[tuple[int, int, bytes]]:
-        """New records. Beside a writer a frame may be seen half written, so damage must be seen more than once."""
-        for _ in range(_TRIES - 1):
-            try:
-                return self._tail.read()
-            except LogCorruptError:
-                time.sleep(_PAUSE_S)
-        return self._tail.read()
-
     def _sweep(self) -> None:
         for stray in self._layout.tmp.iterdir():
             if stray.is_file():
                 stray.unlink(missing_ok=True)
+
+
+def _read(log: LogReader) -> list[tuple[int, int, bytes]]:
+    """New records. Beside a writer a frame may be seen half written, so damage must be seen more than once."""
+    for _ in range(_TRIES - 1):
+        try:
+            return log.read()
+        except LogCorruptError:
+            time.sleep(_PAUSE_S)
+    return log.read()
+
+
+def _decoded(records: list[tuple[int, int, bytes]]) -> list[Record]:
+    return [(lsn, time_ns, Commit.decode(payload)) for lsn, time_ns, payload in records]

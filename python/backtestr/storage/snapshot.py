@@ -39,6 +39,7 @@ SMALL_TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
     "feeds": (pa.schema({"id": _ID, "name": _TEXT, "row_unique_sequence": pa.bool_()}), ("id",)),
     "symbol_feeds": (pa.schema({"symbol": _TEXT, "feed_id": _ID}), ("symbol", "feed_id")),
     "bar_specs": (pa.schema({"spec_id": _TEXT, "spec": _TEXT}), ("spec_id",)),
+    "tags": (pa.schema({"name": _TEXT, "lsn": pa.int64()}), ("name",)),
     "store_settings": (pa.schema({"name": _TEXT, "value": _TEXT}), ("name",)),
 }
 """Tables that are held in memory, with their key: the newest row of a key holds."""
@@ -94,20 +95,24 @@ class Version:
 
     def apply(self, lsn: int, time_ns: int, commit: Commit) -> Version:
         """The version after a commit."""
-        files, index = self.files, self.index
-        if commit.removed:
-            gone = pa.array(commit.removed, pa.string())
-            files = files.filter(pc.invert(pc.is_in(files["file_id"], gone)))
-            index = index.filter(pc.invert(pc.is_in(index["file_id"], gone)))
+        return self.apply_all([(lsn, time_ns, commit)])
+
+    def apply_all(self, records: Sequence[tuple[int, int, Commit]]) -> Version:
+        """The version after some commits (LSN, commit time in ns, what it says), oldest first."""
+        if not records:
+            return self
+        removals = {file_id: place for place, (*_, commit) in enumerate(records) for file_id in commit.removed}
         tables = dict(self.tables)
-        for name, rows in commit.rows.items():
-            tables[name] = _upsert(tables[name], rows, SMALL_TABLES[name][1])
+        for *_, commit in records:
+            tables |= {name: rows.cast(SMALL_TABLES[name][0]) for name, rows in commit.whole.items()}
+            for name, rows in commit.rows.items():
+                tables[name] = _upsert(tables[name], rows, SMALL_TABLES[name][1])
         return replace(
             self,
-            lsn=lsn,
-            time_ns=time_ns,
-            files=pa.concat_tables([files, commit.added]),
-            index=pa.concat_tables([index, commit.index]),
+            lsn=records[-1][0],
+            time_ns=records[-1][1],
+            files=_live([self.files, *(commit.added for *_, commit in records)], removals),
+            index=_live([self.index, *(commit.index for *_, commit in records)], removals),
             tables=tables,
         )
 
@@ -221,6 +226,21 @@ def price_bases(counts: Sequence[int]) -> tuple[str, ...]:
     if composites:
         return ("mid",)
     return tuple(name for name, count in (("bid", bids), ("ask", asks)) if count)
+
+
+def _live(parts: Sequence[pa.Table], removals: Mapping[str, int]) -> pa.Table:
+    """Rows of files that no later record removed; parts are those held before and those of each record."""
+    rows = pa.concat_tables(parts)
+    if not removals:
+        return rows
+    is_removed = pc.is_in(rows["file_id"], pa.array(list(removals), pa.string()))
+    keep = np.ones(rows.num_rows, dtype=bool)
+    suspects = np.flatnonzero(is_removed.to_numpy())
+    # A file that came again after its removal is there.
+    place = np.searchsorted(np.cumsum([part.num_rows for part in parts]), suspects, "right") - 1
+    last = [removals[file_id] for file_id in rows["file_id"].filter(is_removed).to_pylist()]
+    keep[suspects] = place >= np.array(last, np.int64)
+    return rows.filter(pa.array(keep))
 
 
 def _upsert(old: pa.Table, new: pa.Table, key: Iterable[str]) -> pa.Table:

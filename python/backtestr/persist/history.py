@@ -1,0 +1,199 @@
+"""Versions of a store: which there are, what one holds that another does not, and the way back to one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import replace
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backtestr.errors import ArgumentError, VersionNotFoundError
+from backtestr.instants import Instant, to_iso, to_ns
+from backtestr.models import VersionDiff
+from backtestr.storage import Storage
+from backtestr.storage.commit import Commit
+from backtestr.storage.snapshot import SMALL_TABLES, Version
+
+HISTORY = pa.schema(
+    [
+        pa.field("lsn", pa.int64(), nullable=False),
+        pa.field("committed_utc", pa.timestamp("ns", "UTC"), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("files_added", pa.int64(), nullable=False),
+        pa.field("files_removed", pa.int64(), nullable=False),
+        pa.field("tags", pa.list_(pa.string()), nullable=False),
+        pa.field("note", pa.string(), nullable=False),
+    ]
+)
+"""A row per commit; ``note`` is JSON."""
+_OWN = {"tags"}
+"""Small tables that are about versions, so no version's return takes them back."""
+
+
+def version_at(storage: Storage, current: Version, when: int | Instant) -> Version:
+    """The version of an LSN, at an instant, or of a tag, among those up to ``current``.
+
+    Raises:
+        VersionNotFoundError: there is none.
+        ArgumentError: ``when`` is none of the three.
+    """
+    if isinstance(when, bool):
+        raise ArgumentError(f"{when!r}: give an LSN, an instant or a tag")
+    tags = {str(row["name"]): int(str(row["lsn"])) for row in current.rows_of("tags")}
+    if isinstance(when, str) and when in tags:
+        when = tags[when]
+    if isinstance(when, int):
+        if when == current.lsn:
+            return current
+        records = [record for record in storage.journal.records() if record[0] <= when]
+        if not records or records[-1][0] != when or when > current.lsn:
+            raise VersionNotFoundError(f"no version {when}; the store has 1 to {current.lsn}, see store.history()")
+        return Version().apply_all(records)
+    try:
+        instant = to_ns(when, argument="at")
+    except ArgumentError:
+        if isinstance(when, str):
+            known = ", ".join(sorted(tags)) or "none"
+            raise VersionNotFoundError(f"{when!r} is no tag ({known}) and no instant") from None
+        raise
+    records = [record for record in storage.journal.records() if record[1] <= instant and record[0] <= current.lsn]
+    if not records:
+        raise VersionNotFoundError(f"the store has no version at {to_iso(instant)}; its first is younger")
+    return Version().apply_all(records)
+
+
+def read_history(storage: Storage, current: Version) -> pa.Table:
+    """A row of `HISTORY` for each commit up to a version, oldest first."""
+    tags: dict[int, list[str]] = {}
+    for row in current.rows_of("tags"):
+        tags.setdefault(int(str(row["lsn"])), []).append(str(row["name"]))
+    rows = [
+        {
+            "lsn": lsn,
+            "committed_utc": time_ns,
+            "kind": commit.kind,
+            "files_added": commit.added.num_rows,
+            "files_removed": len(commit.removed),
+            "tags": sorted(tags.get(lsn, [])),
+            "note": json.dumps(dict(commit.note)),
+        }
+        for lsn, time_ns, commit in storage.journal.records()
+        if lsn <= current.lsn
+    ]
+    return pa.Table.from_pylist(rows, HISTORY)
+
+
+def tag_version(storage: Storage, name: str, version: Version) -> int:
+    """Name a version, as one commit; returns its LSN.
+
+    Raises:
+        ArgumentError: the name is empty, looks like an instant, or names another version.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ArgumentError(f"{name!r}: a tag is a name")
+    if _is_instant(name):
+        raise ArgumentError(f"{name!r} reads as an instant; choose another name")
+    for row in storage.journal.version.rows_of("tags"):
+        if row["name"] == name and row["lsn"] != version.lsn:
+            raise ArgumentError(f"tag {name!r} names version {row['lsn']}; choose another name")
+    rows = pa.table({"name": [name], "lsn": [version.lsn]}, schema=SMALL_TABLES["tags"][0])
+    storage.journal.commit(Commit("tag", rows={"tags": rows}, note={"tag": name, "lsn": version.lsn}))
+    return version.lsn
+
+
+def _is_instant(text: str) -> bool:
+    try:
+        to_ns(text)
+    except ArgumentError:
+        return False
+    return True
+
+
+def revert_to(storage: Storage, version: Version) -> Version:
+    """Make everything as it was at a version, as one commit on top; nothing between is lost."""
+    current = storage.journal.begin()
+    back = {*version.file_by_id} - {*current.file_by_id}
+    gone = {*current.file_by_id} - {*version.file_by_id}
+    whole = {
+        name: rows
+        for name, rows in version.tables.items()
+        if name not in _OWN and not rows.equals(current.tables[name])
+    }
+    if not back and not gone and not whole:
+        return current
+    ids = pa.array(sorted(back), pa.string())
+    commit = Commit(
+        "revert",
+        added=_of_files(version.files, ids),
+        index=_of_files(version.index, ids),
+        removed=tuple(sorted(gone)),
+        whole=whole,
+        note={"to": version.lsn},
+    )
+    return storage.journal.commit(commit)
+
+
+def compare(storage: Storage, old: Version, new: Version) -> VersionDiff:
+    """What changed from one version to another, row by row; only files that one of them lacks are read."""
+    lost = _only(old, {*old.file_by_id} - {*new.file_by_id})
+    came = _only(new, {*new.file_by_id} - {*old.file_by_id})
+    gained: dict[str, int] = {}
+    removed: dict[str, int] = {}
+    bars: dict[str, int] = {}
+    with contextlib.closing(duckdb.connect()) as connection:
+        for symbol in sorted({*_names(lost), *_names(came)}):
+            before, after = (storage.reader.ticks(version, [symbol]) for version in (lost, came))
+            gained[symbol] = _count(connection, _ROWS, after, before)
+            removed[symbol] = _count(connection, _ROWS, before, after)
+            before, after = (_bars(storage, version, symbol) for version in (lost, came))
+            bars[symbol] = _count(connection, _KEYS, before, after)
+    return VersionDiff(
+        old_lsn=old.lsn,
+        new_lsn=new.lsn,
+        files_added=came.files.num_rows,
+        files_removed=lost.files.num_rows,
+        ticks_added={symbol: count for symbol, count in gained.items() if count},
+        ticks_removed={symbol: count for symbol, count in removed.items() if count},
+        bars_changed={symbol: count for symbol, count in bars.items() if count},
+        symbols_added=tuple(sorted({*new.symbols} - {*old.symbols})),
+        symbols_removed=tuple(sorted({*old.symbols} - {*new.symbols})),
+    )
+
+
+_ROWS = "select count(*) from (from a except all from b)"
+_KEYS = """
+select count(distinct (timeframe, price_basis, timestamp_utc))
+from ((from a except from b) union all (from b except from a))
+"""
+
+
+def _only(version: Version, file_ids: set[str]) -> Version:
+    ids = pa.array(sorted(file_ids), pa.string())
+    return replace(version, files=_of_files(version.files, ids), index=_of_files(version.index, ids))
+
+
+def _of_files(rows: pa.Table, ids: pa.Array) -> pa.Table:
+    return rows.filter(pc.is_in(rows["file_id"], ids))
+
+
+def _names(version: Version) -> list[str]:
+    return version.index["symbol"].unique().to_pylist()  # type: ignore[no-any-return]
+
+
+def _bars(storage: Storage, version: Version, symbol: str) -> pa.Table:
+    keys = version.index.filter(pc.equal(version.index["symbol"], symbol)).select(["timeframe", "price_basis"])
+    pairs = keys.drop_null().group_by(keys.column_names).aggregate([]).to_pylist()
+    parts = [storage.reader.bars(version, [symbol], pair["timeframe"], pair["price_basis"]) for pair in pairs]
+    return pa.concat_tables(parts or [storage.reader.bars(version, [], "1m", "trade")])
+
+
+def _count(connection: duckdb.DuckDBPyConnection, sql: str, a: pa.Table, b: pa.Table) -> int:
+    for name, rows in (("a", a), ("b", b)):
+        # as integers: the engine rounds instants with a zone to µs
+        instants = rows["timestamp_utc"].cast(pa.int64())
+        position = rows.schema.get_field_index("timestamp_utc")
+        connection.register(name, rows.set_column(position, "timestamp_utc", instants))
+    return int(connection.execute(sql).fetchall()[0][0])
