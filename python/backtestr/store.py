@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,16 +22,16 @@ from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_
 from backtestr.instants import Instant, range_ns
 from backtestr.models import BarSpec, IngestReport, ReviseReport, StoreInfo, ValidationRules, VersionDiff
 from backtestr.persist.history import compare, read_history, revert_to, tag_version, version_at
-from backtestr.persist.migrate import initial_commit
+from backtestr.persist.migrate import create_store
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
 from backtestr.query.request import read_bars, read_ticks
 from backtestr.query.sql import run_sql
 from backtestr.storage import Storage
 from backtestr.storage.journal import Journal
-from backtestr.storage.layout import Layout, refuse_strangers
+from backtestr.storage.layout import Layout
 from backtestr.storage.read import Reader
-from backtestr.storage.session import Session, write_empty_files
+from backtestr.storage.session import Session
 from backtestr.storage.snapshot import Version
 
 
@@ -57,7 +56,7 @@ class Store:
                 raise StoreNotFoundError(
                     f"no store at {self._path}; ingest something, or open it without read_only=True, to create it"
                 )
-            _create(layout, journal, self._settings)
+            create_store(layout, journal, self._settings.materialized_timeframes)
         layout.check()
         journal.refresh()
         self._pinned: Version | None = None
@@ -322,7 +321,9 @@ class Store:
             ...     store.symbols(), store.at(lsn).symbols()
             ([], ['A'])
         """
-        past = copy.copy(self)
+        # copy.copy would open the store anew, as pickle does
+        past = object.__new__(type(self))
+        vars(past).update(vars(self))
         past._pinned = self._version(when)
         past._read_only = True
         past._session, past._session_lock = None, threading.Lock()
@@ -363,6 +364,15 @@ class Store:
             storage.journal.begin()
             return revert_to(storage, self._version(when)).lsn
 
+    def checkpoint(self) -> int:
+        """Write a snapshot, so that the store opens without replaying its log up to here; returns its LSN.
+
+        Closing the store does so after many commits. Snapshots can be deleted: the log alone is the truth.
+        """
+        storage = self._writable()
+        with storage.journal.writing:
+            return storage.journal.checkpoint().lsn
+
     def refresh(self) -> int:
         """Move forward to the last commit of the writer; returns its LSN."""
         storage = self._readable()
@@ -391,7 +401,7 @@ class Store:
     def _writable(self) -> Storage:
         storage = self._readable()
         if self._pinned is not None:
-            raise StoreReadOnlyError(f"version {self._pinned.lsn} of a store is the past; write to the store itself")
+            raise StoreReadOnlyError(f"version {self._pinned.lsn} is the past; write to the store itself")
         if self._read_only:
             raise StoreReadOnlyError(f"store {self._path} was opened with read_only=True; open it again to write")
         return storage
@@ -437,13 +447,3 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False, **setti
 def _reopen(path: str, settings: dict[str, Any], lsn: int | None) -> Store:
     store = Store(path, read_only=True, **settings)
     return store if lsn is None else store.at(lsn)
-
-
-def _create(layout: Layout, journal: Journal, settings: config.Settings) -> None:
-    """Lay out an empty store under the writer's lock; STORE.json comes last, so a half-made one is made again."""
-    refuse_strangers(layout.root)
-    if journal.create().lsn == 0:
-        commit = initial_commit(settings.materialized_timeframes)
-        write_empty_files(layout, commit.rows["data_columns"])
-        journal.commit(commit)
-    layout.name()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import backtestr as bt
 from backtestr.errors import ArgumentError, BacktestrError, SQLError
-from backtestr.persist.migrate import initial_commit
+from backtestr.persist.migrate import _initial_commit
 from backtestr.query.gate import check_statement
 
 
@@ -226,7 +226,7 @@ def test_a_query_that_grows_without_end_stops_at_the_memory_limit(store: bt.Stor
 
 
 def test_declared_tables_are_empty_with_the_declared_types(tmp_path: Path) -> None:
-    columns = initial_commit(["1m"]).rows["data_columns"].to_pylist()
+    columns = _initial_commit(["1m"]).rows["data_columns"].to_pylist()
     with bt.open(tmp_path / "s") as store, duckdb.connect() as plain:
         for table in sorted({row["table_name"] for row in columns}):
             declared = [row for row in columns if row["table_name"] == table]

@@ -46,12 +46,10 @@ def version_at(storage: Storage, current: Version, when: int | Instant) -> Versi
     if isinstance(when, str) and when in tags:
         when = tags[when]
     if isinstance(when, int):
-        if when == current.lsn:
-            return current
-        records = [record for record in storage.journal.records() if record[0] <= when]
-        if not records or records[-1][0] != when or when > current.lsn:
+        version = current if when == current.lsn else storage.journal.past(lsn=min(when, current.lsn))
+        if when < 1 or version.lsn != when:
             raise VersionNotFoundError(f"no version {when}; the store has 1 to {current.lsn}, see store.history()")
-        return Version().apply_all(records)
+        return version
     try:
         instant = to_ns(when, argument="at")
     except ArgumentError:
@@ -59,10 +57,10 @@ def version_at(storage: Storage, current: Version, when: int | Instant) -> Versi
             known = ", ".join(sorted(tags)) or "none"
             raise VersionNotFoundError(f"{when!r} is no tag ({known}) and no instant") from None
         raise
-    records = [record for record in storage.journal.records() if record[1] <= instant and record[0] <= current.lsn]
-    if not records:
+    version = current if instant >= current.time_ns else storage.journal.past(time_ns=instant)
+    if version.lsn == 0:
         raise VersionNotFoundError(f"the store has no version at {to_iso(instant)}; its first is younger")
-    return Version().apply_all(records)
+    return version
 
 
 def read_history(storage: Storage, current: Version) -> pa.Table:

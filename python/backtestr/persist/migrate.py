@@ -14,6 +14,9 @@ import pyarrow as pa
 
 from backtestr.errors import StoreError
 from backtestr.storage.commit import Commit
+from backtestr.storage.journal import Journal
+from backtestr.storage.layout import Layout, refuse_strangers
+from backtestr.storage.session import write_empty_files
 from backtestr.storage.snapshot import MATERIALIZED
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.(up|down)\.sql")
@@ -60,7 +63,22 @@ def shipped() -> list[Migration]:
     return [Migration(version, name, pair["up"], pair["down"]) for (version, name), pair in sorted(texts.items())]
 
 
-def initial_commit(timeframes: Iterable[str]) -> Commit:
+def create_store(layout: Layout, journal: Journal, timeframes: Iterable[str]) -> None:
+    """Lay out an empty store under the writer's lock; STORE.json comes last, so a half-made one is made again.
+
+    Raises:
+        StoreFormatError: the folder holds something else.
+        StoreLockedError: another process does the same.
+    """
+    refuse_strangers(layout.root)
+    if journal.create().lsn == 0:
+        commit = _initial_commit(timeframes)
+        write_empty_files(layout, commit.rows["data_columns"])
+        journal.commit(commit)
+    layout.name()
+
+
+def _initial_commit(timeframes: Iterable[str]) -> Commit:
     """The first record of a store: all migrations, as the rows they result in, and the timeframes it stores."""
     scratch = duckdb.connect()
     scratch.execute(_DATA_COLUMNS)

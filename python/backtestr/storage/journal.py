@@ -9,6 +9,7 @@ import time
 
 from backtestr._native import LogReader, LogWriter
 from backtestr.errors import LogCorruptError, StoreIOError, StorePoisonedError
+from backtestr.storage.checkpoint import load_snapshot, write_snapshot
 from backtestr.storage.commit import Commit
 from backtestr.storage.layout import Layout
 from backtestr.storage.lock import WriterLock
@@ -19,6 +20,8 @@ Record = tuple[int, int, Commit]
 
 _TRIES = 4
 _PAUSE_S = 0.02
+_SNAPSHOT_EVERY = 64
+"""Commits after which closing a store writes a snapshot."""
 
 
 class Journal:
@@ -31,7 +34,8 @@ class Journal:
         self._layout = layout
         self._lock: WriterLock | None = None
         self._log: LogWriter | None = None
-        self._tail = LogReader(layout.log, 0)
+        self._tail: LogReader | None = None
+        self._saved_lsn = 0
         self._poison: str | None = None
         self._mutex = threading.RLock()
         self.writing = threading.RLock()
@@ -40,8 +44,31 @@ class Journal:
     def refresh(self) -> Version:
         """Move forward to the last durable commit."""
         with self._mutex:
+            if self._tail is None:
+                self.version = load_snapshot(self._layout)
+                self._tail = LogReader(self._layout.log, self.version.lsn)
+                self._saved_lsn = self.version.lsn
             self.version = self.version.apply_all(_decoded(_read(self._tail)))
             return self.version
+
+    def past(self, *, lsn: int | None = None, time_ns: int | None = None) -> Version:
+        """The last version up to an LSN or commit time; an empty one where there is none."""
+        base = load_snapshot(self._layout, lsn=lsn, time_ns=time_ns)
+        records = [
+            (at, committed_ns, payload)
+            for at, committed_ns, payload in _read(LogReader(self._layout.log, base.lsn))
+            if (lsn is None or at <= lsn) and (time_ns is None or committed_ns <= time_ns)
+        ]
+        return base.apply_all(_decoded(records))
+
+    def checkpoint(self) -> Version:
+        """Write the current version to a snapshot, so that opening the store replays only what comes after it."""
+        with self._mutex:
+            version = self.begin()
+            if version.lsn > self._saved_lsn:
+                write_snapshot(self._layout, version)
+                self._saved_lsn = version.lsn
+            return version
 
     def records(self) -> list[Record]:
         """All durable commits, oldest first."""
@@ -96,6 +123,9 @@ class Journal:
         with self._mutex:
             if self._log is not None and not self._poison:
                 # all that was acknowledged is durable; the next writer cuts and marks the log where this one cannot
+                with contextlib.suppress(StoreIOError, OSError):
+                    if self.version.lsn - self._saved_lsn >= _SNAPSHOT_EVERY:
+                        self.checkpoint()
                 with contextlib.suppress(StoreIOError):
                     self._log.close()
             self._log = None

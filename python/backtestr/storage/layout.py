@@ -39,6 +39,11 @@ class Layout:
         return self.root / "log"
 
     @property
+    def snapshots(self) -> Path:
+        """Folder of the snapshots."""
+        return self.root / "snapshots"
+
+    @property
     def data(self) -> Path:
         """Folder of the data files."""
         return self.root / "data"

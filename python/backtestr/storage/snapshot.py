@@ -123,23 +123,20 @@ class Version:
         return {row[0]: File(*row) for row in zip(*columns, strict=True)}
 
     @cached_property
-    def _lookup(self) -> dict[tuple[str, str | None, str | None], npt.NDArray[np.int64]]:
-        """Index rows by (symbol, timeframe, basis), each in order of time."""
-        order = np.asarray(pc.sort_indices(self.index["min_ns"]))
-        keys = zip(*(self.index[name].to_pylist() for name in ("symbol", "timeframe", "price_basis")), strict=True)
-        by_key: dict[tuple[str, str | None, str | None], list[int]] = {}
-        names = list(keys)
-        for row in order.tolist():
-            by_key.setdefault(names[row], []).append(row)
-        return {key: np.array(rows) for key, rows in by_key.items()}
+    def _places(self) -> _Places:
+        return _Places.of(self.index)
 
     @cached_property
     def _columns(self) -> dict[str, npt.NDArray[np.int64]]:
         return {name: self.index[name].to_numpy() for name in _SPAN_COLUMNS}
 
     @cached_property
-    def _file_ids(self) -> list[str]:
-        return self.index["file_id"].to_pylist()  # type: ignore[no-any-return]
+    def _file_rows(self) -> dict[str, int]:
+        return {file_id: row for row, file_id in enumerate(self.files["file_id"].to_pylist())}
+
+    def _file_of(self, index_row: int) -> File:
+        row = self._file_rows[self.index["file_id"][index_row].as_py()]
+        return File(*(self.files[name][row].as_py() for name in FILES.names))
 
     def spans(
         self,
@@ -151,21 +148,15 @@ class Version:
         basis: str | None = None,
     ) -> list[Span]:
         """Where the rows of a symbol in [start, end) ns are, by time; bars need their timeframe and basis."""
-        rows = self._lookup.get((symbol, timeframe, basis))
-        if rows is None:
+        rows = self._places.rows(symbol, timeframe, basis)
+        if len(rows) == 0:
             return []
         column = self._columns
         if start is not None:
             rows = rows[column["max_ns"][rows] >= start]
         if end is not None:
             rows = rows[column["min_ns"][rows] < end]
-        return [
-            Span(
-                self.file_by_id[self._file_ids[row]],
-                *(int(column[name][row]) for name in _SPAN_COLUMNS),
-            )
-            for row in rows.tolist()
-        ]
+        return [Span(self._file_of(row), *(int(column[name][row]) for name in _SPAN_COLUMNS)) for row in rows.tolist()]
 
     def of(self, table: str) -> list[File]:
         """The files of a table."""
@@ -212,6 +203,37 @@ class Version:
     def rows_of(self, table: str) -> list[dict[str, object]]:
         """Rows of a small table."""
         return self.tables[table].to_pylist()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Rows of an index by symbol, timeframe and basis, each in order of time: one sort instead of a dictionary."""
+
+    order: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.int64]
+    """Keys of the rows in their order."""
+    codes: tuple[dict[str | None, int], ...]
+
+    @classmethod
+    def of(cls, index: pa.Table) -> _Places:
+        key = np.zeros(index.num_rows, np.int64)
+        codes = []
+        for name in ("symbol", "timeframe", "price_basis"):
+            column = index[name].combine_chunks().dictionary_encode(null_encoding="encode")
+            names = column.dictionary.to_pylist()
+            codes.append({value: code for code, value in enumerate(names)})
+            key = key * max(len(names), 1) + column.indices.to_numpy()
+        order = np.lexsort((index["min_ns"].to_numpy(), key))
+        return cls(order, key[order], tuple(codes))
+
+    def rows(self, *values: str | None) -> npt.NDArray[np.int64]:
+        key = 0
+        for value, codes in zip(values, self.codes, strict=True):
+            if value not in codes:
+                return self.order[:0]
+            key = key * len(codes) + codes[value]
+        first, stop = np.searchsorted(self.keys, (key, key + 1))
+        return self.order[first:stop]
 
 
 KINDS = ("trades", "bids", "asks", "composites")

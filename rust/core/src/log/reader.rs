@@ -55,9 +55,10 @@ impl Reader {
                 self.corrupt(format!("the log was closed at record {} and ends before it", mark.lsn), tail)
             );
         }
-        if let Some(last) = found.last() {
-            self.after = last.lsn;
+        if tail.lsn < self.after {
+            return Err(self.corrupt(format!("the log ends before record {}", self.after), tail));
         }
+        self.after = tail.lsn;
         Ok(found)
     }
 
