@@ -91,6 +91,8 @@ pub(crate) trait Fixed: Copy {
     fn low(self) -> i64;
     /// Zero where the low half is the whole value.
     fn misfit(self) -> i64;
+    /// Zero where the low half, read without a sign, is the whole value.
+    fn sign(self) -> i64;
 }
 
 impl Fixed for i128 {
@@ -102,6 +104,10 @@ impl Fixed for i128 {
     fn misfit(self) -> i64 {
         (self >> 64) as i64 ^ (self as i64 >> 63)
     }
+    #[inline(always)]
+    fn sign(self) -> i64 {
+        (self >> 64) as i64
+    }
 }
 
 impl Fixed for i64 {
@@ -111,6 +117,10 @@ impl Fixed for i64 {
     }
     #[inline(always)]
     fn misfit(self) -> i64 {
+        0
+    }
+    #[inline(always)]
+    fn sign(self) -> i64 {
         0
     }
 }
@@ -275,19 +285,21 @@ const MOST_ROWS: usize = 128;
 /// Add the rows from one on that lie before `end`, each of which counts for everything; gives the row after them.
 #[inline]
 fn add<V: Fixed>(bar: &mut Bar, ticks: &Ticks<'_, V>, from: usize, end: i64) -> Result<usize, Stop> {
-    let rows = ticks.timestamp[from..].iter().zip(&ticks.price[from..]).zip(&ticks.volume[from..]);
+    let most = ticks.timestamp.len().min(from + MOST_ROWS);
+    let times = &ticks.timestamp[from..most];
+    let rows = times.iter().zip(&ticks.price[from..most]).zip(&ticks.volume[from..most]);
     let (mut high, mut low, mut last) = (bar.high, bar.low, i64::MIN);
     let (mut volume_sum, mut turnover, mut count) = (0_u128, 0_i128, 0_usize);
-    let (mut misfit, mut outside, mut backward) = (0_i64, 0_i64, false);
+    // As few accumulators as registers hold: sums that live in memory cost more than all the rest.
+    let (mut misfit, mut largest) = (0_i64, 0_u64);
     for ((&at, p), v) in rows {
-        if at >= end || count == MOST_ROWS {
+        if at >= end || at < last {
             break;
         }
         let (price, volume) = (p.low(), v.low());
-        backward |= at < last;
         last = at;
-        misfit |= p.misfit() | v.misfit();
-        outside |= MAX_FIXED.wrapping_sub(volume) | volume;
+        misfit |= p.misfit() | v.sign();
+        largest = largest.max(volume as u64);
         high = high.max(price);
         low = low.min(price);
         volume_sum = volume_sum.wrapping_add(u128::from(volume as u64));
@@ -295,10 +307,10 @@ fn add<V: Fixed>(bar: &mut Bar, ticks: &Ticks<'_, V>, from: usize, end: i64) -> 
         count += 1;
     }
     let to = from + count;
-    if backward {
+    if times.get(count).is_some_and(|at| *at < last) {
         return Err(Stop::Disorder);
     }
-    if misfit != 0 || outside < 0 || high > MAX_FIXED || low < -MAX_FIXED {
+    if misfit != 0 || largest > MAX_FIXED as u64 || high > MAX_FIXED || low < -MAX_FIXED {
         return Err(Stop::Value(from, to));
     }
     if bar.parts & PRICE == 0 {
