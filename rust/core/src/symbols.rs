@@ -294,8 +294,9 @@ impl Recent {
 
     #[inline]
     fn code(&mut self, (word, width): ShortKey, intern: impl FnOnce() -> u32) -> u32 {
-        let mixed = (word ^ u64::from(width)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let at = (mixed >> (64 - Self::BITS)) as usize;
+        // Both halves of the product: names that differ in a few digits only would meet in one of them.
+        let product = u128::from(word ^ u64::from(width)) * 0x9E37_79B9_7F4A_7C15;
+        let at = (((product >> 64) as u64 ^ product as u64) & ((1 << Self::BITS) - 1)) as usize;
         let Some(slot) = self.slots.get(at) else {
             return intern();
         };
