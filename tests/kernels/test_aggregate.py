@@ -308,6 +308,12 @@ class TestAggregator:
         assert [r[1] for r in rows_of(aggregator.update(table([tick(60 * 10**9, 3)])))] == ["1s", "1m"]
         assert aggregator.update(table([tick(0, 3, symbol="other")])).num_rows == 0
 
+    @pytest.mark.parametrize("rows", [127, 128, 129, 300, 1000])
+    def test_a_row_between_many_of_an_earlier_batch_is_no_close(self, rows) -> None:
+        first = [tick(10 * n, n + 1) for n in range(rows)] + [tick(10**9 + 10 * n, n + 7) for n in range(rows)]
+        second = [tick(10**9 + 5, 3000), tick(10**9 + 10 * rows - 15, 4000)]
+        assert stream([table(first), table(second)], ["1s"])[1:] == model.bars(ordered(first[rows:] + second), ["1s"])
+
     def test_late_rows_are_handed_back(self) -> None:
         aggregator = bt.BarAggregator(["1s"])
         aggregator.update(table([tick(0, 1), tick(5 * 10**9, 2)]))

@@ -1,5 +1,7 @@
 //! Symbol columns of any Arrow string type, read as runs of equal values.
 
+use std::ops::Range;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowDictionaryKeyType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
@@ -15,6 +17,8 @@ use crate::error::{Error, Result};
 
 const LONGEST_STEP: usize = 512;
 const UNSEEN: u32 = u32::MAX;
+/// Rows read one by one before long runs are looked for again.
+const SINGLES: usize = 256;
 
 /// Symbols in order of first sight, each with a dense code.
 #[derive(Debug, Clone, Default)]
@@ -198,8 +202,16 @@ fn text_runs<O: OffsetSizeTrait>(
             key.is_some() && key != short_key(bytes, from, to - from)
         };
         if next.is_some_and(|(from, to)| to - from != width || differs((from, to))) {
-            push(runs, code, 1);
-            start = end;
+            let mut is_mixed = true;
+            while is_mixed && start < rows {
+                let stop = (start + SINGLES).min(rows);
+                if runs.capacity() - runs.len() < SINGLES {
+                    runs.reserve(if start < LONGEST_STEP { SINGLES } else { rows - start });
+                }
+                let made = single_rows(column, start..stop, &mut recent, table, runs);
+                is_mixed = made * 4 > stop - start;
+                start = stop;
+            }
             continue;
         }
         let mut step = 1;
@@ -221,6 +233,35 @@ fn text_runs<O: OffsetSizeTrait>(
         push(runs, code, end - start);
         start = end;
     }
+}
+
+/// Append the runs of at most [`SINGLES`] rows without a guess at their length; gives their number.
+#[inline]
+fn single_rows<O: OffsetSizeTrait>(
+    column: &GenericStringArray<O>,
+    rows: Range<usize>,
+    recent: &mut Recent,
+    table: &mut SymbolTable,
+    runs: &mut Vec<Run>,
+) -> usize {
+    let bytes = column.value_data();
+    let offsets: &[O] = &column.value_offsets()[rows.start..=rows.end];
+    let mut made = [Run { code: UNSEEN, len: 0 }; SINGLES + 1];
+    let (mut at, mut last) = (0, made[0]);
+    for (row, ends) in rows.zip(offsets.windows(2)) {
+        let (first, stop) = (ends[0].as_usize(), ends[1].as_usize());
+        let code = match short_key(bytes, first, stop - first) {
+            Some(key) => recent.code(key, || table.intern(column.value(row))),
+            None => table.intern(column.value(row)),
+        };
+        // No branch: whether a symbol repeats cannot be foretold.
+        let same = code == last.code;
+        last = Run { code, len: if same { last.len + 1 } else { 1 } };
+        at += usize::from(!same);
+        made[at] = last;
+    }
+    runs.extend_from_slice(&made[1..=at]);
+    at
 }
 
 /// Bytes of a text of at most eight and its length, where eight can be read.
@@ -253,14 +294,22 @@ impl Recent {
 
     #[inline]
     fn code(&mut self, (word, width): ShortKey, intern: impl FnOnce() -> u32) -> u32 {
-        let mixed = (word ^ u64::from(width)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let Some(slot) = self.slots.get_mut((mixed >> (64 - Self::BITS)) as usize) else {
+        // Both halves of the product: names that differ in a few digits only would meet in one of them.
+        let product = u128::from(word ^ u64::from(width)) * 0x9E37_79B9_7F4A_7C15;
+        let at = (((product >> 64) as u64 ^ product as u64) & ((1 << Self::BITS) - 1)) as usize;
+        let Some(slot) = self.slots.get(at) else {
             return intern();
         };
-        if (slot.0, slot.1) != (word, width) || slot.2 == UNSEEN {
-            *slot = (word, width, intern());
+        if (slot.0, slot.1) == (word, width) && slot.2 != UNSEEN {
+            return slot.2;
         }
-        slot.2
+        let second = self.slots[at ^ 1];
+        if (second.0, second.1) == (word, width) && second.2 != UNSEEN {
+            return second.2;
+        }
+        self.slots[at ^ 1] = self.slots[at];
+        self.slots[at] = (word, width, intern());
+        self.slots[at].2
     }
 }
 
@@ -357,6 +406,16 @@ mod tests {
             let dictionary: DictionaryArray<UInt8Type> = texts.iter().map(String::as_str).collect();
             assert_eq!(rows(Arc::new(dictionary.slice(3, 50))), texts[3..53]);
         }
+    }
+
+    #[test]
+    fn symbols_that_share_a_slot_keep_their_codes() {
+        // Many more names than slots, with stretches that switch between short and long runs.
+        let texts: Vec<String> = (0..120_000_u64)
+            .map(|row| if row % 30_000 < 2_000 { row / 700 } else { row.wrapping_mul(0x9E37_79B9) % 40_000 })
+            .map(|name| format!("S{name}"))
+            .collect();
+        assert_eq!(rows(Arc::new(StringArray::from(texts.clone()))), texts);
     }
 
     #[test]

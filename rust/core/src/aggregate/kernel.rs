@@ -91,6 +91,8 @@ pub(crate) trait Fixed: Copy {
     fn low(self) -> i64;
     /// Zero where the low half is the whole value.
     fn misfit(self) -> i64;
+    /// Zero where the low half, read without a sign, is the whole value.
+    fn sign(self) -> i64;
 }
 
 impl Fixed for i128 {
@@ -102,6 +104,10 @@ impl Fixed for i128 {
     fn misfit(self) -> i64 {
         (self >> 64) as i64 ^ (self as i64 >> 63)
     }
+    #[inline(always)]
+    fn sign(self) -> i64 {
+        (self >> 64) as i64
+    }
 }
 
 impl Fixed for i64 {
@@ -111,6 +117,10 @@ impl Fixed for i64 {
     }
     #[inline(always)]
     fn misfit(self) -> i64 {
+        0
+    }
+    #[inline(always)]
+    fn sign(self) -> i64 {
         0
     }
 }
@@ -271,34 +281,49 @@ fn stretch(times: &[i64], end: i64) -> Result<usize, Stop> {
 
 /// Rows added up before the sum is checked: so many products of 18 digits stay within `i128`.
 const MOST_ROWS: usize = 128;
+/// Rows whose volumes of 18 digits add up within `u64`.
+const FEW_ROWS: usize = 16;
 
 /// Add the rows from one on that lie before `end`, each of which counts for everything; gives the row after them.
 #[inline]
 fn add<V: Fixed>(bar: &mut Bar, ticks: &Ticks<'_, V>, from: usize, end: i64) -> Result<usize, Stop> {
-    let rows = ticks.timestamp[from..].iter().zip(&ticks.price[from..]).zip(&ticks.volume[from..]);
+    let most = ticks.timestamp.len().min(from + MOST_ROWS);
+    let (times, prices, volumes) =
+        (&ticks.timestamp[from..most], &ticks.price[from..most], &ticks.volume[from..most]);
     let (mut high, mut low, mut last) = (bar.high, bar.low, i64::MIN);
     let (mut volume_sum, mut turnover, mut count) = (0_u128, 0_i128, 0_usize);
-    let (mut misfit, mut outside, mut backward) = (0_i64, 0_i64, false);
-    for ((&at, p), v) in rows {
-        if at >= end || count == MOST_ROWS {
+    let (mut misfit, mut bits) = (0_i64, 0_u64);
+    let parts = times.chunks(FEW_ROWS).zip(prices.chunks(FEW_ROWS)).zip(volumes.chunks(FEW_ROWS));
+    for ((times, prices), volumes) in parts {
+        // As few accumulators as registers hold: sums kept in memory cost more than all the rest.
+        let (mut few, before) = (0_u64, count);
+        for ((&at, p), v) in times.iter().zip(prices).zip(volumes) {
+            if at >= end || at < last {
+                break;
+            }
+            let (price, volume) = (p.low(), v.low());
+            last = at;
+            misfit |= p.misfit() | v.sign();
+            bits |= volume as u64;
+            high = high.max(price);
+            low = low.min(price);
+            few = few.wrapping_add(volume as u64);
+            turnover = turnover.wrapping_add(i128::from(price).wrapping_mul(i128::from(volume)));
+            count += 1;
+        }
+        volume_sum += u128::from(few);
+        if count - before < FEW_ROWS {
             break;
         }
-        let (price, volume) = (p.low(), v.low());
-        backward |= at < last;
-        last = at;
-        misfit |= p.misfit() | v.misfit();
-        outside |= MAX_FIXED.wrapping_sub(volume) | volume;
-        high = high.max(price);
-        low = low.min(price);
-        volume_sum = volume_sum.wrapping_add(u128::from(volume as u64));
-        turnover = turnover.wrapping_add(i128::from(price).wrapping_mul(i128::from(volume)));
-        count += 1;
     }
     let to = from + count;
-    if backward {
+    if times.get(count).is_some_and(|at| *at < last) {
         return Err(Stop::Disorder);
     }
-    if misfit != 0 || outside < 0 || high > MAX_FIXED || low < -MAX_FIXED {
+    let is_large = |v: &V| !(0..=MAX_FIXED).contains(&v.low());
+    // No volume has more than all bits of all volumes together.
+    let some_large = bits > MAX_FIXED as u64 && volumes[..count].iter().any(is_large);
+    if misfit != 0 || some_large || high > MAX_FIXED || low < -MAX_FIXED {
         return Err(Stop::Value(from, to));
     }
     if bar.parts & PRICE == 0 {

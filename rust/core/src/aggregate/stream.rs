@@ -46,8 +46,10 @@ pub struct BarAggregator {
     late_schema: Option<SchemaRef>,
 }
 
-/// A completed bar: symbol code, level, bar.
-type Done = (u32, usize, Bar);
+/// Completed bars by level, each with its symbol's code: symbols in byte order, their bars in order of time.
+type Done = Vec<Vec<(u32, Bar)>>;
+
+const NO_KEY: Key = (0, 0, [0; 6]);
 
 impl BarAggregator {
     /// An aggregator that has seen no tick.
@@ -104,13 +106,18 @@ impl BarAggregator {
             ));
         }
         let mut gathered = Gathered::new(&input, input.is_plain(), Wanted { only: None, origin: true })?;
-        let mut step = Step { done: Vec::new(), late: vec![Vec::new(); batches.len()], states: Vec::new() };
+        let mut step = Step {
+            done: self.nothing_done(),
+            late: vec![Vec::new(); batches.len()],
+            states: Vec::new(),
+            made: Made::default(),
+        };
         let own: Vec<u32> = input.symbols.names().iter().map(|name| self.symbols.intern(name)).collect();
         for code in input.symbols.codes_by_name() {
             self.symbol(&input, &mut gathered, (code, own[code as usize]), &mut step)?;
         }
         let late = step.take_late(batches)?;
-        let bars = table(&self.options, &self.symbols, step.done)?;
+        let bars = table(&self.options, &self.symbols, &step.done)?;
         self.states.resize(self.symbols.names().len(), self.unseen());
         for (code, state) in step.states {
             self.states[code as usize] = state;
@@ -128,22 +135,25 @@ impl BarAggregator {
     /// # Errors
     /// [`Error::Overflow`] naming the bar.
     pub fn peek(&self) -> Result<RecordBatch> {
-        let mut done = Vec::new();
-        for (code, state) in self.states.iter().enumerate() {
+        let mut done = self.nothing_done();
+        for code in self.symbols.codes_by_name() {
+            let Some(state) = self.states.get(code as usize) else {
+                continue;
+            };
             let mut running: Vec<Option<Bar>> =
                 state.levels.iter().map(|level| level.map(|r| r.bar)).collect();
             for (at, level) in self.options.plan.levels().iter().enumerate() {
                 if let Some(finer) = level.parent.and_then(|parent| running[parent]) {
                     let merged = merged(running[at], &finer, level.timeframe.ns());
-                    let name = &self.symbols.names()[code];
+                    let name = &self.symbols.names()[code as usize];
                     running[at] = Some(merged.map_err(|stop| stop_error(stop, level.timeframe, name, 0))?);
                 }
                 if let Some(bar) = running[at] {
-                    done.push((code as u32, at, bar));
+                    done[at].push((code, bar));
                 }
             }
         }
-        table(&self.options, &self.symbols, done)
+        table(&self.options, &self.symbols, &done)
     }
 
     /// Complete and give the running bars; later ticks of their buckets are late.
@@ -162,6 +172,10 @@ impl BarAggregator {
             state.levels.fill(None);
         }
         Ok(bars)
+    }
+
+    fn nothing_done(&self) -> Done {
+        vec![Vec::new(); self.options.plan.levels().len()]
     }
 
     fn unseen(&self) -> SymbolState {
@@ -202,19 +216,37 @@ impl BarAggregator {
         };
         for at in (0..levels.len()).filter(|at| levels[*at].parent.is_none()) {
             let mut carry = Carry::default();
-            let mut made = Made::default();
+            let made = &mut step.made;
+            made.clear();
             let ticks = gathered.ticks(slots.clone());
-            fold(ticks, levels[at].timeframe.ns(), &mut carry, &mut made).map_err(|stop| fail(stop, at))?;
+            fold(ticks, levels[at].timeframe.ns(), &mut carry, made).map_err(|stop| fail(stop, at))?;
             made.bars.extend(carry.bar);
-            for (bar, (from, to)) in made.bars.iter().zip(&made.rows) {
+            let fresh = |number: usize| {
+                let (from, to) = made.rows[number];
                 let key = |slot: usize| self.key(input, gathered, slots.start + slot);
                 let of_price =
                     |slot: &usize| ticks.parts.is_none_or(|p| p[*slot] & super::eligibility::PRICE != 0);
-                let open = (*from..*to).find(of_price).unwrap_or(*from);
-                let close = (*from..*to).rev().find(of_price).unwrap_or(*from);
-                let fresh = Running { bar: *bar, open: key(open), close: key(close) };
-                self.advance(&mut state, own, at, fresh, &mut step.done).map_err(|stop| fail(stop, at))?;
-            }
+                let open = (from..to).find(of_price).unwrap_or(from);
+                let close = (from..to).rev().find(of_price).unwrap_or(from);
+                Running { bar: made.bars[number], open: key(open), close: key(close) }
+            };
+            let mut advance = || {
+                let Some(last) = made.bars.len().checked_sub(1) else {
+                    return Ok(());
+                };
+                self.advance(&mut state, own, at, fresh(0), &mut step.done)?;
+                if last > 0 {
+                    self.complete(&mut state, own, at, &mut step.done)?;
+                    // Nothing can be merged into the bars between the first and the last of a batch.
+                    for bar in &made.bars[1..last] {
+                        step.done[at].push((own, *bar));
+                        self.cascade(&mut state, at, bar, &mut step.done, own)?;
+                    }
+                    state.levels[at] = Some(fresh(last));
+                }
+                self.close_ended(&mut state, own, at, &mut step.done)
+            };
+            advance().map_err(|stop| fail(stop, at))?;
         }
         let start = |(level, running): (&super::plan::Level, &Option<Running>)| {
             running.filter(|_| level.parent.is_none()).map(|running| running.bar.start)
@@ -243,29 +275,51 @@ impl BarAggregator {
         code: u32,
         at: usize,
         fresh: Running,
-        done: &mut Vec<Done>,
+        done: &mut Done,
     ) -> std::result::Result<(), Stop> {
         match &mut state.levels[at] {
-            Some(running) if running.bar.start == fresh.bar.start => return running.merge(&fresh),
-            Some(running) => {
-                let bar = running.bar;
-                done.push((code, at, bar));
-                self.cascade(state, at, &bar, done, code)?;
+            Some(running) if running.bar.start == fresh.bar.start => running.merge(&fresh),
+            _ => {
+                self.complete(state, code, at, done)?;
+                state.levels[at] = Some(fresh);
+                Ok(())
             }
-            None => {}
         }
-        state.levels[at] = Some(fresh);
+    }
+
+    /// Hand over what runs at a level, and roll it up.
+    fn complete(
+        &self,
+        state: &mut SymbolState,
+        code: u32,
+        at: usize,
+        done: &mut Done,
+    ) -> std::result::Result<(), Stop> {
+        let Some(bar) = state.levels[at].as_ref().map(|running| running.bar) else {
+            return Ok(());
+        };
+        state.levels[at] = None;
+        done[at].push((code, bar));
+        self.cascade(state, at, &bar, done, code)
+    }
+
+    /// Complete the coarser bars that end before the running one of a level fed by ticks.
+    fn close_ended(
+        &self,
+        state: &mut SymbolState,
+        code: u32,
+        at: usize,
+        done: &mut Done,
+    ) -> std::result::Result<(), Stop> {
+        let Some(now) = state.levels[at].as_ref().map(|running| running.bar.start) else {
+            return Ok(());
+        };
         let levels = self.options.plan.levels();
-        for (coarse, level) in levels.iter().enumerate().skip(at + 1) {
-            if level.root != at {
-                continue;
-            }
-            let is_over = |r: &Running| fresh.bar.start.saturating_sub(r.bar.start) >= level.timeframe.ns();
-            let ended = state.levels[coarse].filter(is_over);
-            if let Some(running) = ended {
-                state.levels[coarse] = None;
-                done.push((code, coarse, running.bar));
-                self.cascade(state, coarse, &running.bar, done, code)?;
+        for coarse in (at + 1..levels.len()).filter(|coarse| levels[*coarse].root == at) {
+            let length = levels[coarse].timeframe.ns();
+            let running = state.levels[coarse].as_ref();
+            if running.is_some_and(|running| now.saturating_sub(running.bar.start) >= length) {
+                self.complete(state, code, coarse, done)?;
             }
         }
         Ok(())
@@ -277,22 +331,22 @@ impl BarAggregator {
         state: &mut SymbolState,
         at: usize,
         bar: &Bar,
-        done: &mut Vec<Done>,
+        done: &mut Done,
         code: u32,
     ) -> std::result::Result<(), Stop> {
         let levels = self.options.plan.levels();
         for coarse in (at + 1..levels.len()).filter(|coarse| levels[*coarse].parent == Some(at)) {
             let length = levels[coarse].timeframe.ns();
-            if let Some(running) =
-                state.levels[coarse].filter(|r| bar.start.saturating_sub(r.bar.start) >= length)
-            {
-                state.levels[coarse] = None;
-                done.push((code, coarse, running.bar));
-                self.cascade(state, coarse, &running.bar, done, code)?;
+            match &mut state.levels[coarse] {
+                Some(running) if bar.start.saturating_sub(running.bar.start) < length => {
+                    running.bar.append(bar)?;
+                }
+                _ => {
+                    self.complete(state, code, coarse, done)?;
+                    let bar = merged(None, bar, length)?;
+                    state.levels[coarse] = Some(Running { bar, open: NO_KEY, close: NO_KEY });
+                }
             }
-            let merged = merged(state.levels[coarse].map(|r| r.bar), bar, length)?;
-            let none = (0, 0, [0; 6]);
-            state.levels[coarse] = Some(Running { bar: merged, open: none, close: none });
         }
         Ok(())
     }
@@ -325,10 +379,18 @@ fn merged(coarse: Option<Bar>, finer: &Bar, length_ns: i64) -> std::result::Resu
     }
 }
 
+/// One symbol's bars of a batch, each with its first row and the row after its last.
 #[derive(Default)]
 struct Made {
     bars: Vec<Bar>,
     rows: Vec<(usize, usize)>,
+}
+
+impl Made {
+    fn clear(&mut self) {
+        self.bars.clear();
+        self.rows.clear();
+    }
 }
 
 impl Sink for Made {
@@ -336,15 +398,20 @@ impl Sink for Made {
         self.bars.push(*bar);
     }
     fn rows(&mut self, from: usize, to: usize) {
-        self.rows.push((from, to));
+        // The running bar is not among the finished ones yet; its rows may come in several parts.
+        match self.rows.get_mut(self.bars.len()) {
+            Some(running) => running.1 = to,
+            None => self.rows.push((from, to)),
+        }
     }
 }
 
 /// What one update brings, before it is taken over.
 struct Step {
-    done: Vec<Done>,
+    done: Done,
     late: Vec<Vec<u64>>,
     states: Vec<(u32, SymbolState)>,
+    made: Made,
 }
 
 impl Step {
@@ -364,24 +431,19 @@ impl Step {
 }
 
 /// Bars of symbol codes as the canonical table.
-fn table(options: &BarOptions, symbols: &SymbolTable, done: Vec<Done>) -> Result<RecordBatch> {
+fn table(options: &BarOptions, symbols: &SymbolTable, done: &Done) -> Result<RecordBatch> {
     let codes = symbols.codes_by_name();
-    let mut ranks = vec![0_u32; codes.len()];
+    let mut ranks = vec![0_usize; codes.len()];
     for (rank, code) in codes.iter().enumerate() {
-        ranks[*code as usize] = rank as u32;
+        ranks[*code as usize] = rank;
     }
-    // Bars are wide: their places are sorted, not they.
-    let mut order: Vec<(usize, u32, i64, usize)> = done
-        .iter()
-        .enumerate()
-        .map(|(at, (code, level, bar))| (*level, ranks[*code as usize], bar.start, at))
-        .collect();
-    order.sort_unstable();
     let mut bars = BarColumns::new(true);
-    bars.reserve(done.len());
-    for (level, rank, _, at) in order {
-        bars.push(&done[at].2);
-        bars.label(rank as usize, level);
+    bars.reserve(done.iter().map(Vec::len).sum());
+    for (level, done) in done.iter().enumerate() {
+        for of_symbol in done.chunk_by(|a, b| a.0 == b.0) {
+            of_symbol.iter().for_each(|(_, bar)| bars.push(bar));
+            bars.label(ranks[of_symbol[0].0 as usize], level);
+        }
     }
     let names = codes.iter().map(|code| symbols.names()[*code as usize].as_ref()).collect();
     bars.into_batch(names, &options.plan, options.basis)
