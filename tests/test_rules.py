@@ -20,7 +20,8 @@ PACKAGE = ROOT / "python" / "backtestr"
 BASE = {"models", "schema", "config", "errors", "instants", "machine"}
 MAY_IMPORT = {
     "cli": {"store", "query", "persist", "results", "config", "errors", "instants", "models"},
-    "store": {"ingest", "query", "persist", "results", "storage", *BASE},
+    "store": {"upkeep", "ingest", "query", "persist", "results", "storage", *BASE},
+    "upkeep": {"ingest", "persist", "storage", *BASE},
     "ingest": {"sources", "storage", *BASE},
     "query": {"storage", *BASE},
     "persist": {"storage", *BASE},

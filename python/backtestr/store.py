@@ -33,9 +33,10 @@ from backtestr.storage.layout import Layout
 from backtestr.storage.read import Reader
 from backtestr.storage.session import Session
 from backtestr.storage.snapshot import Version
+from backtestr.upkeep import Upkeep
 
 
-class Store:
+class Store(Upkeep):
     """An open store. Get one from `backtestr.open`; close it, or use it in a ``with`` block.
 
     Reading is safe from many threads. The first write takes the writer's lock, which is held until `close`.
@@ -363,15 +364,6 @@ class Store:
         with storage.journal.writing:
             storage.journal.begin()
             return revert_to(storage, self._version(when)).lsn
-
-    def checkpoint(self) -> int:
-        """Write a snapshot, so that the store opens without replaying its log up to here; returns its LSN.
-
-        Closing the store does so after many commits. Snapshots can be deleted: the log alone is the truth.
-        """
-        storage = self._writable()
-        with storage.journal.writing:
-            return storage.journal.checkpoint().lsn
 
     def refresh(self) -> int:
         """Move forward to the last commit of the writer; returns its LSN."""

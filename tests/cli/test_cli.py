@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -163,3 +164,24 @@ def test_a_reader_that_leaves_early_is_no_error(market: Path) -> None:
     words = f"{sys.executable} -m backtestr ticks -s {market} --format csv | head -1"
     done = subprocess.run(words, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
     assert done.stderr == ""
+
+
+def test_verify_and_repair(run: Run, market: Path, tmp_path: Path) -> None:
+    code, out, _ = run("verify", market, "--deep")
+    assert (code, "in order" in out) == (0, True)
+    assert json.loads(run("verify", market, "--json")[1])["ok"] is True
+    broken = tmp_path / "broken"
+    shutil.copytree(market, broken)
+    (file,) = (broken / "data" / "bars").rglob("*.parquet")
+    file.unlink()
+    code, out, _ = run("verify", broken)
+    assert (code, "missing: data/bars/" in out) == (1, True)
+    code, out, _ = run("verify", broken, "--json")
+    assert (code, json.loads(out)["problems"][0]["symbols"]) == (1, ["IBM"])
+    assert "would rebuild bars of 1 symbols" in run("repair", broken, "--dry-run")[1]
+    assert run("repair", broken)[0] == 0
+    assert run("verify", broken, "--deep")[0] == 0
+    (file,) = (broken / "data" / "ticks").rglob("*.parquet")
+    file.write_bytes(b"")
+    assert run("repair", broken, "--json")[0] == 1
+    assert run("verify", tmp_path / "none")[0] == 1

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from backtestr.cli.output import choose_format, write_rows, write_value
-from backtestr.cli.session import AsJson, End, Format, Limit, Output, Start, StorePath, opened
+from backtestr.cli.output import choose_format, is_terminal, write_rows, write_value
+from backtestr.cli.session import AsJson, End, Format, Limit, Output, Start, StoreFolder, StorePath, opened
 from backtestr.config import Settings
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (info, symbols, quarantine, delete, versions):
+    for command in (info, symbols, quarantine, delete, verify, repair, versions):
         app.command()(command)
     config = typer.Typer(name="config", help="Settings and where each comes from.", no_args_is_help=True)
     config.command("show")(show)
@@ -69,6 +69,35 @@ def delete(
     names = [name for name in symbol.split(",") if name]
     with opened(store, read_only=False) as market_data:
         write_value(market_data.delete(names, start=start, end=end, dry_run=dry_run), as_json=as_json)
+
+
+def verify(
+    store: StoreFolder,
+    deep: Annotated[bool, typer.Option("--deep", help="Make all stored bars anew from the ticks and compare.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check log, snapshots and every file; exit code 1 where something is wrong."""
+    with opened(store, read_only=True) as market_data:
+        report = market_data.verify(deep=deep, progress=is_terminal() and not as_json)
+    write_value(report, as_json=as_json)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def repair(
+    store: StoreFolder,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also compare bars with ticks, and make wrong ones anew.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put right what can be without a loss; exit code 1 where something is left."""
+    with opened(store, read_only=dry_run) as market_data:
+        report = market_data.repair(deep=deep, dry_run=dry_run, progress=is_terminal() and not as_json)
+    write_value(report, as_json=as_json)
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 def versions(as_json: AsJson = False) -> None:

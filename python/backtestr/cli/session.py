@@ -18,6 +18,9 @@ StorePath = Annotated[
     Path,
     typer.Option("--store", "-s", envvar=STORE_VARIABLE, help="Folder of the store.", show_default=False),
 ]
+StoreFolder = Annotated[
+    Path, typer.Argument(metavar="STORE", envvar=STORE_VARIABLE, help="Folder of the store.", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Start = Annotated[str | None, typer.Option(help="First instant, ISO 8601; without a zone it is UTC.")]
 End = Annotated[str | None, typer.Option(help="First instant after the range, ISO 8601.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backtestr.models.bar import Bar
+from backtestr.models.check import Problem, RepairReport, VerifyReport
 from backtestr.models.report import IngestReport, ReviseReport, StoreInfo, VersionDiff
 from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
@@ -12,11 +13,14 @@ __all__ = [
     "Bar",
     "BarSpec",
     "IngestReport",
+    "Problem",
+    "RepairReport",
     "ReviseReport",
     "StoreInfo",
     "Tick",
     "TickType",
     "Timeframe",
     "ValidationRules",
+    "VerifyReport",
     "VersionDiff",
 ]

@@ -57,6 +57,16 @@ def load_snapshot(layout: Layout, *, lsn: int | None = None, time_ns: int | None
     return Version()
 
 
+def listed_snapshots(layout: Layout) -> list[Path]:
+    """The files that should hold a snapshot each, oldest first."""
+    return [_path(layout, lsn) for lsn in _listed(layout)]
+
+
+def read_snapshot(layout: Layout, path: Path) -> Version | None:
+    """The version in a snapshot; None where it is damaged, or another store's."""
+    return _read(layout, int(path.stem))
+
+
 def _read(layout: Layout, lsn: int) -> Version | None:
     """The version in a snapshot; None where the file is gone, or is not what was written."""
     try:

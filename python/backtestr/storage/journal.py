@@ -72,7 +72,15 @@ class Journal:
 
     def records(self) -> list[Record]:
         """All durable commits, oldest first."""
-        return _decoded(_read(LogReader(self._layout.log, 0)))
+        return self.records_after(0)
+
+    def records_after(self, lsn: int) -> list[Record]:
+        """All durable commits behind an LSN, oldest first.
+
+        Raises:
+            LogCorruptError: the log does not read to its end.
+        """
+        return _decoded(_read(LogReader(self._layout.log, lsn)))
 
     def create(self) -> Version:
         """Start the log of a new store, or go on with one that was half made."""

@@ -1,0 +1,216 @@
+"""Proof that a store is what its log says: log, snapshots, every file, and bars against ticks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backtestr.errors import LogCorruptError, StoreError
+from backtestr.models import Problem, VerifyReport
+from backtestr.persist.prove import prove_bytes, prove_file
+from backtestr.persist.rebar import compare_bars
+from backtestr.storage import Storage
+from backtestr.storage.checkpoint import listed_snapshots, read_snapshot
+from backtestr.storage.commit import FILES
+from backtestr.storage.journal import Record
+from backtestr.storage.read import Reader
+from backtestr.storage.snapshot import SMALL_TABLES, File, Version
+
+Tell = Callable[[int, "int | None", str], object]
+"""Called with what is done, of how much, and what is being done."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a verification has found so far.
+
+    Attributes:
+        known: every file that some version lists, by path.
+        is_history_whole: all versions that the store can still show were read, so ``known`` lacks none.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    known: dict[str, File] = field(default_factory=dict)
+    is_history_whole: bool = True
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def verify_store(storage: Storage, version: Version, *, deep: bool = False, tell: Tell | None = None) -> VerifyReport:
+    """Check a version's files and everything they stand on; nothing is changed.
+
+    Args:
+        storage: the open store.
+        version: whose files are read whole; those of other versions are only compared with their digests.
+        deep: make all stored bars anew from the ticks, too.
+        tell: is told how far it is.
+    """
+    started = time.monotonic()
+    found = look(storage, version, deep=deep, tell=tell)
+    orphans = tuple(str(path.relative_to(storage.layout.root)) for path in orphans_of(storage, found))
+    return VerifyReport(
+        path=str(storage.layout.root),
+        lsn=version.lsn,
+        deep=deep,
+        problems=tuple(found.problems),
+        orphans=orphans,
+        seconds=time.monotonic() - started,
+        **found.counts,
+    )
+
+
+def look(storage: Storage, version: Version, *, deep: bool, tell: Tell | None) -> Findings:
+    """Check everything."""
+    found = Findings()
+    try:
+        storage.layout.check()
+    except StoreError as error:
+        found.problems.append(Problem("identity", "STORE.json", str(error)))
+    _check_history(storage, version, found)
+    _check_files(storage, version, found, tell)
+    _check_empty_files(storage, version, found)
+    if deep:
+        _check_bars(storage, version, found, tell)
+    return found
+
+
+def orphans_of(storage: Storage, found: Findings) -> list[Path]:
+    """Files in the folders of data and snapshots that no version lists; some may be of a write that goes on."""
+    layout = storage.layout
+    listed = {layout.root / path for path in found.known} | set(listed_snapshots(layout))
+    empty = {layout.data / "empty" / f"{table}.parquet" for table in _tables(storage.journal.version)}
+    found_files = (path for folder in (layout.data, layout.snapshots) for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found_files if path not in listed and path not in empty)
+
+
+def _check_history(storage: Storage, version: Version, found: Findings) -> None:
+    """Read the log to its end, and every snapshot, which must hold what the log says."""
+    layout = storage.layout
+    snapshots: list[Version] = []
+    for path in listed_snapshots(layout):
+        held = read_snapshot(layout, path)
+        if held is None:
+            found.problems.append(Problem("snapshot", f"snapshots/{path.name}", "is not what was written"))
+        else:
+            snapshots.append(held)
+    segments = sorted(int(path.stem) for path in layout.log.glob("*.log") if path.stem.isdecimal())
+    first = segments[0] if segments else 1
+    # the log of a store that let its oldest records go stands on a snapshot
+    base = next((held for held in snapshots if held.lsn >= first - 1), Version()) if first > 1 else Version()
+    records: list[Record] = []
+    try:
+        if first > 1 and not base.lsn:
+            raise LogCorruptError(f"the log begins at record {first} and no snapshot holds what was before")
+        records = storage.journal.records_after(base.lsn)
+        last = records[-1][0] if records else base.lsn
+        if last < version.lsn:
+            raise LogCorruptError(f"the log ends at record {last}, before version {version.lsn}")
+    except (StoreError, OSError) as error:
+        found.problems.append(Problem("log", "log", str(error)))
+        found.is_history_whole = False
+    if first > 1 and any(problem.kind == "snapshot" for problem in found.problems):
+        found.is_history_whole = False
+    good = 0
+    for held in snapshots:
+        known_to = [record for record in records if record[0] <= held.lsn]
+        if found.is_history_whole and held.lsn > base.lsn and not _same(base.apply_all(known_to), held):
+            problem = Problem("snapshot", f"snapshots/{held.lsn:020}.snapshot", "holds another version than the log")
+            found.problems.append(problem)
+        else:
+            good += 1
+    for files in (version.files, *(held.files for held in snapshots), *(commit.added for *_, commit in records)):
+        found.known |= {file.path: file for file in _files(files)}
+    found.counts |= {"commits": len(records), "snapshots": good}
+
+
+def _check_files(storage: Storage, version: Version, found: Findings, tell: Tell | None) -> None:
+    """Read every file of the version whole, and compare those of earlier versions with their digests."""
+    layout, reader = storage.layout, Reader(storage.layout, verify=True)
+    rows = size = past = gone = 0
+    current = set()
+    total = version.files.num_rows + sum(
+        1 for path in found.known if path not in set(version.files["path"].to_pylist())
+    )
+    for done, (file, index) in enumerate(_indexed(version)):
+        if tell is not None:
+            tell(done, total, f"checking {file.path}")
+        current.add(file.path)
+        wrong = prove_file(layout, reader, file, index)
+        if wrong is not None:
+            found.problems.append(wrong)
+        rows, size = rows + file.rows, size + file.size
+    for path in sorted(found.known.keys() - current):
+        if tell is not None:
+            tell(len(current) + past + gone, total, f"checking {path}")
+        wrong = prove_bytes(layout, found.known[path])
+        if wrong is not None and wrong.kind == "missing":
+            gone += 1
+            continue
+        past += 1
+        if wrong is not None:
+            message = f"{wrong.message}; only earlier versions have it"
+            found.problems.append(wrong._replace(message=message))
+    counts = {"files": len(current), "rows": rows, "bytes": size, "past_files": past, "past_missing": gone}
+    found.counts |= counts
+
+
+def _check_empty_files(storage: Storage, version: Version, found: Findings) -> None:
+    for table in _tables(version):
+        path = storage.layout.data / "empty" / f"{table}.parquet"
+        message = None
+        try:
+            with pq.ParquetFile(path) as parquet:
+                if parquet.metadata.num_rows or parquet.schema_arrow.field(0).metadata is None:
+                    message = "is not a table without rows"
+        except (OSError, pa.ArrowException) as error:
+            message = f"cannot be read: {error}"
+        if message is not None:
+            kind = "damaged" if path.exists() else "missing"
+            found.problems.append(Problem(kind, str(path.relative_to(storage.layout.root)), message))
+
+
+def _check_bars(storage: Storage, version: Version, found: Findings, tell: Tell | None) -> None:
+    reader = Reader(storage.layout, verify=True)
+    symbols = sorted({*version.symbols, *version.bases})
+    compared = 0
+    for done, symbol in enumerate(symbols):
+        if tell is not None:
+            tell(done, len(symbols), f"comparing bars of {symbol}")
+        rows, problems = compare_bars(reader, version, symbol)
+        compared += rows
+        found.problems += problems
+    found.counts["bars_compared"] = compared
+
+
+def _indexed(version: Version) -> Iterator[tuple[File, pa.Table]]:
+    """Every file of a version with its rows of the index, found by one sort."""
+    ids = version.index["file_id"].combine_chunks().dictionary_encode()
+    codes = ids.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(len(ids.dictionary) + 1))
+    places = {file_id: place for place, file_id in enumerate(ids.dictionary.to_pylist())}
+    for file in _files(version.files):
+        place = places.get(file.file_id)
+        mine = order[:0] if place is None else order[bounds[place] : bounds[place + 1]]
+        yield file, version.index.take(pa.array(mine, pa.int64()))
+
+
+def _files(rows: pa.Table) -> list[File]:
+    return [File(*row) for row in zip(*(rows[name].to_pylist() for name in FILES.names), strict=True)]
+
+
+def _same(one: Version, other: Version) -> bool:
+    if (one.lsn, one.time_ns) != (other.lsn, other.time_ns):
+        return False
+    pairs = [(one.files, other.files), (one.index, other.index)]
+    pairs += [(one.tables[name], other.tables[name]) for name in SMALL_TABLES]
+    return all(a.equals(b) for a, b in pairs)
+
+
+def _tables(version: Version) -> list[str]:
+    return version.tables["data_columns"]["table_name"].unique().to_pylist()  # type: ignore[no-any-return]
