@@ -12,6 +12,7 @@ from backtestr.models import RepairReport, VerifyReport
 from backtestr.persist.repair import repair_store
 from backtestr.persist.verify import verify_store
 from backtestr.storage import Storage
+from backtestr.storage.catalog import publish_catalog
 from backtestr.storage.snapshot import Version
 
 
@@ -22,10 +23,13 @@ class Upkeep(ABC):
         """Write a snapshot, so that the store opens without replaying its log up to here; returns its LSN.
 
         Closing the store does so after many commits. Snapshots can be deleted: the log alone is the truth.
+        Also publishes ``catalog.duckdb``, which any DuckDB from 1.4 on can open; where that fails, a warning is logged.
         """
         storage = self._writable()
         with storage.journal.writing:
-            return storage.journal.checkpoint().lsn
+            version = storage.journal.checkpoint()
+            publish_catalog(storage.layout, version)
+            return version.lsn
 
     def verify(self, *, deep: bool = False, progress: bool | Progress | None = None) -> VerifyReport:
         """Prove that log, snapshots and every file are what was committed; changes nothing, needs no lock.

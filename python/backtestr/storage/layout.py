@@ -58,6 +58,11 @@ class Layout:
         """The writer's lock."""
         return self.root / "LOCK"
 
+    @property
+    def catalog(self) -> Path:
+        """The database published for other tools."""
+        return self.root / "catalog.duckdb"
+
     def new_file(self, table: str, interval: str) -> tuple[str, str]:
         """A fresh file id and its path relative to the store, its folder made and made durable."""
         file_id = uuid.uuid4().hex

@@ -12,6 +12,7 @@ import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -38,7 +39,7 @@ _SQL_TYPES = {
 }
 
 # `/` on decimals is DOUBLE in DuckDB, so prices are averaged on unscaled integers; their text is the exact way there.
-_VWAP = f"""
+VWAP = f"""
 create macro {SCHEMA}.unscaled(x) as replace(x::varchar, '.', '')::hugeint;
 create macro {SCHEMA}.half_even(n, d) as
     n // d + case
@@ -77,8 +78,8 @@ class Session:
         self._connection.execute("set TimeZone = 'UTC'")
         self._connection.execute(f"create schema {SCHEMA}")
         self._connection.execute(f"create schema {COMPUTED}")
-        self._connection.execute(_VWAP)
-        folders = ", ".join(_text(f"{folder}/") for folder in (layout.data, self._scratch))
+        self._connection.execute(VWAP)
+        folders = ", ".join(text_sql(f"{folder}/") for folder in (layout.data, self._scratch))
         self._connection.execute(f"set allowed_directories = [{folders}]")
         self._connection.execute("set enable_external_access = false")
         self._connection.execute("set lock_configuration = true")
@@ -97,20 +98,17 @@ class Session:
             columns = version.tables["data_columns"]
             if self._columns is None or not columns.equals(self._columns):
                 with self._connection.cursor() as maker:
-                    self._set_files(maker, _file_tables(version), {})
-                    for table in {*_file_tables(version), *SMALL_TABLES}:
+                    self._set_files(maker, file_tables(version), {})
+                    for table in {*file_tables(version), *SMALL_TABLES}:
                         maker.execute(view_sql(table, columns))
                     maker.execute(view_sql(BARS, columns, schema=COMPUTED))
                 self._columns = columns
             cursor = self._connection.cursor()
         cursor.execute(f"set search_path = '{SCHEMA}'")
-        self._set_files(cursor, _file_tables(version), files, computed)
+        self._set_files(cursor, file_tables(version), files, computed)
         if TICKS in files:
-            for variable, (table, column) in _LISTED.items():
-                values = {int(str(row["id"])): str(row[column]) for row in version.rows_of(table)}
-                listed = [values.get(number) for number in range(1, max(values, default=0) + 1)]
-                sql = ", ".join("null" if value is None else _text(value) for value in listed)
-                cursor.execute(f"set variable {variable} = [{sql}]::varchar[]")
+            for variable, listed in name_lists(version).items():
+                cursor.execute(f"set variable {variable} = {listed}")
         for table in SMALL_TABLES.keys() & files.keys():
             cursor.register("incoming_rows", version.tables[table])
             cursor.execute(f"set variable {table}_rows = (select list(r) from incoming_rows r)")
@@ -143,10 +141,10 @@ class Session:
             listed = list(files.get(table, ()))
             self._verify_files(listed)
             paths = [str(self._layout.root / file.path) for file in listed] or [str(empty_file(self._layout, table))]
-            cursor.execute(f"set variable {table}_files = [{', '.join(map(_text, paths))}]")
+            cursor.execute(f"set variable {table}_files = [{', '.join(map(text_sql, paths))}]")
             if table == BARS:
                 paths += [str(computed)] if computed else []
-                cursor.execute(f"set variable {COMPUTED}_files = [{', '.join(map(_text, paths))}]")
+                cursor.execute(f"set variable {COMPUTED}_files = [{', '.join(map(text_sql, paths))}]")
 
     def _verify_files(self, files: Iterable[File]) -> None:
         if not self._verify:
@@ -167,7 +165,7 @@ class Session:
             self._verified.add(key)
 
 
-def empty_file(layout: Layout, table: str) -> object:
+def empty_file(layout: Layout, table: str) -> Path:
     """The file without rows that stands for an empty list."""
     return layout.data / "empty" / f"{table}.parquet"
 
@@ -187,19 +185,35 @@ def write_empty_files(layout: Layout, columns: pa.Table) -> None:
     sync_folder(folder)
 
 
-def view_sql(table: str, columns: pa.Table, *, schema: str = SCHEMA) -> str:
-    """The view of a table, made from its rows in ``data_columns``; the store's own tables have none."""
-    live = [row for row in columns.to_pylist() if row["table_name"] == table and row["dropped_lsn"] is None]
-    live.sort(key=lambda row: row["field_id"])
+def small_sql(table: str, columns: pa.Table, source: str) -> str:
+    """What SQL shows of a small table whose rows are those of ``source``."""
+    shown = [f'r."{row["name"]}"::{row["type"]} as "{row["name"]}"' for row in _live_columns(table, columns)]
+    return f"select {', '.join(shown) or 'r.*'} from {source}"
+
+
+def view_sql(
+    table: str,
+    columns: pa.Table,
+    *,
+    schema: str = SCHEMA,
+    files: str | None = None,
+    names: Mapping[str, str] | None = None,
+) -> str:
+    """The view of a table, made from its rows in ``data_columns``; the store's own tables have none.
+
+    Args:
+        table: its name.
+        columns: the rows of ``data_columns``.
+        schema: where the view is made.
+        files: SQL of the list of files; None for the cursor's variable.
+        names: SQL of the lists of names of exchanges and feeds, by variable; None for the cursor's variables.
+    """
     if table in SMALL_TABLES:
         held = ", ".join(f'"{field.name}" {_SQL_TYPES[field.type]}' for field in SMALL_TABLES[table][0])
-        shown = [f'r."{row["name"]}"::{row["type"]} as "{row["name"]}"' for row in live]
-        return (
-            f"create or replace view {SCHEMA}.{table} as select {', '.join(shown) or 'r.*'} "
-            f"from (select unnest(getvariable('{table}_rows')::struct({held})[]) as r)"
-        )
+        rows = f"(select unnest(getvariable('{table}_rows')::struct({held})[]) as r)"
+        return f"create or replace view {SCHEMA}.{table} as {small_sql(table, columns, rows)}"
     fields, shown = [], []
-    for row in live:
+    for row in _live_columns(table, columns):
         name, kind = row["name"], row["type"]
         if name == "timestamp_utc" and table in {TICKS, BARS}:
             kind = "TIMESTAMP_NS"
@@ -213,19 +227,39 @@ def view_sql(table: str, columns: pa.Table, *, schema: str = SCHEMA) -> str:
             continue
         elif name in {"exchange_id", "feed_id"} and table == TICKS:
             codes = "exchange_codes" if name == "exchange_id" else "feed_names"
-            shown.append(f"getvariable('{codes}')[{name}] as {name.removesuffix('_id')}")
+            known = names[codes] if names else f"getvariable('{codes}')"
+            shown.append(f"{known}[{name}] as {name.removesuffix('_id')}")
         else:
             shown.append(f'"{name}"')
-        default = "null" if row["default"] is None else _text(row["default"])
-        fields.append(f"{row['field_id']}: {{name: {_text(name)}, type: {_text(kind)}, default_value: {default}}}")
-    listed = f"{COMPUTED if schema == COMPUTED else table}_files"
+        default = "null" if row["default"] is None else text_sql(row["default"])
+        fields.append(
+            f"{row['field_id']}: {{name: {text_sql(name)}, type: {text_sql(kind)}, default_value: {default}}}"
+        )
+    listed = files or f"getvariable('{COMPUTED if schema == COMPUTED else table}_files')"
     return (
         f"create or replace view {schema}.{table} as select {', '.join(shown)} "
-        f"from read_parquet(getvariable('{listed}'), schema => map {{{', '.join(fields)}}})"
+        f"from read_parquet({listed}, schema => map {{{', '.join(fields)}}})"
     )
 
 
-def _file_tables(version: Version) -> list[str]:
+def name_lists(version: Version) -> dict[str, str]:
+    """SQL of the lists in which an id finds the name of an exchange or feed, by variable."""
+    lists = {}
+    for variable, (table, column) in _LISTED.items():
+        values = {int(str(row["id"])): str(row[column]) for row in version.rows_of(table)}
+        listed = [values.get(number) for number in range(1, max(values, default=0) + 1)]
+        sql = ", ".join("null" if value is None else text_sql(value) for value in listed)
+        lists[variable] = f"([{sql}]::varchar[])"
+    return lists
+
+
+def _live_columns(table: str, columns: pa.Table) -> list[dict[str, Any]]:
+    live = [row for row in columns.to_pylist() if row["table_name"] == table and row["dropped_lsn"] is None]
+    return sorted(live, key=lambda row: row["field_id"])
+
+
+def file_tables(version: Version) -> list[str]:
+    """The tables whose rows are in files."""
     names = version.tables["data_columns"]["table_name"].unique().to_pylist()
     return [name for name in names if name not in SMALL_TABLES]
 
@@ -249,7 +283,8 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _text(value: str) -> str:
+def text_sql(value: str) -> str:
+    """A text as SQL."""
     return "'" + value.replace("'", "''") + "'"
 
 
