@@ -205,11 +205,15 @@ class Store:
         Raises:
             SQLError: not one read-only statement over known tables, or it does not run.
         """
-        storage = self._readable()
         with self._session_lock:
-            if self._session is None:
-                self._session = Session(storage.layout, storage.settings)
-        return run_sql(storage, self._session, storage.journal.version, text, params, tables or {})
+            storage = self._readable()
+            session = self._session = self._session or Session(storage.layout, storage.settings)
+        try:
+            return run_sql(storage, session, storage.journal.version, text, params, tables or {})
+        except Exception:
+            if session.is_closed:
+                raise StoreClosedError(f"store {self._path} was closed while a statement ran; open it again") from None
+            raise
 
     def symbols(self) -> list[str]:
         """All symbols, by name."""
@@ -313,19 +317,24 @@ class Store:
         return self._readable().journal.refresh().lsn
 
     def close(self) -> None:
-        """Release the writer's lock and all files; further use raises StoreClosedError."""
-        if self._storage is not None and os.getpid() == self._pid:
-            self._storage.journal.close()
-            if self._session is not None:
-                self._session.close()
+        """Release the writer's lock and all files; further use raises StoreClosedError.
+
+        A change that another thread has under way is committed first.
+        """
+        if (storage := self._storage) is not None and os.getpid() == self._pid:
+            storage.journal.close()
+            with self._session_lock:
+                session, self._storage, self._session = self._session, None, None
+            if session is not None:
+                session.close()
         self._storage = self._session = None
 
     def _readable(self) -> Storage:
-        if self._storage is None:
+        if (storage := self._storage) is None:
             raise StoreClosedError(f"store {self._path} is closed; open it again")
         if os.getpid() != self._pid:
             raise StoreClosedError(f"store {self._path} was opened before a fork; open it again in this process")
-        return self._storage
+        return storage
 
     def _writable(self) -> Storage:
         storage = self._readable()
