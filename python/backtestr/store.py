@@ -215,11 +215,16 @@ class Store:
         Raises:
             SQLError: not one read-only statement over known tables, or it does not run.
         """
-        storage, version = self._readable(), self._version(as_of)
+        version = self._version(as_of)
         with self._session_lock:
-            if self._session is None:
-                self._session = Session(storage.layout, storage.settings)
-        return run_sql(storage, self._session, version, text, params, tables or {})
+            storage = self._readable()
+            session = self._session = self._session or Session(storage.layout, storage.settings)
+        try:
+            return run_sql(storage, session, version, text, params, tables or {})
+        except Exception:
+            if session.is_closed:
+                raise StoreClosedError(f"store {self._path} was closed while a statement ran; open it again") from None
+            raise
 
     def symbols(self) -> list[str]:
         """All symbols, by name."""
@@ -379,12 +384,17 @@ class Store:
         return self._pinned.lsn if self._pinned is not None else storage.journal.refresh().lsn
 
     def close(self) -> None:
-        """Release the writer's lock and all files; further use raises StoreClosedError."""
-        if self._storage is not None and os.getpid() == self._pid:
+        """Release the writer's lock and all files; further use raises StoreClosedError.
+
+        A change that another thread has under way is committed first.
+        """
+        if (storage := self._storage) is not None and os.getpid() == self._pid:
             if self._pinned is None:
-                self._storage.journal.close()
-            if self._session is not None:
-                self._session.close()
+                storage.journal.close()
+            with self._session_lock:
+                session, self._storage, self._session = self._session, None, None
+            if session is not None:
+                session.close()
         self._storage = self._session = None
 
     def _version(self, when: int | Instant | None = None) -> Version:
@@ -392,11 +402,11 @@ class Store:
         return newest if when is None else version_at(self._readable(), newest, when)
 
     def _readable(self) -> Storage:
-        if self._storage is None:
+        if (storage := self._storage) is None:
             raise StoreClosedError(f"store {self._path} is closed; open it again")
         if os.getpid() != self._pid:
             raise StoreClosedError(f"store {self._path} was opened before a fork; open it again in this process")
-        return self._storage
+        return storage
 
     def _writable(self) -> Storage:
         storage = self._readable()

@@ -50,12 +50,16 @@ class BarBuilder:
                 bars = self._aggregator(basis, mine.column_names).update(mine)
             self._bars.append(bars.select(_STORED))
 
+    def close(self) -> None:
+        """End the running bars: what comes next may be of any time."""
+        self._bars += [aggregator.finish().select(_STORED) for aggregator in self._aggregators.values()]
+        self._aggregators = {}
+
     def finish(self) -> pa.Table:
         """All bars, the running ones included; columns of the canonical schema without vwap."""
-        parts = [BARS.empty_table().select(_STORED), *self._bars]
-        parts += [aggregator.finish().select(_STORED) for aggregator in self._aggregators.values()]
-        self._aggregators, self._bars = {}, []
-        return pa.concat_tables(parts)
+        self.close()
+        bars, self._bars = self._bars, []
+        return pa.concat_tables([BARS.empty_table().select(_STORED), *bars])
 
     def _aggregator(self, basis: str, columns: Sequence[str]) -> BarAggregator:
         # Symbols that are rebuilt bring all columns of the store, new ones those of the load.

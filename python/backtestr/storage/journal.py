@@ -8,7 +8,7 @@ import threading
 import time
 
 from backtestr._native import LogReader, LogWriter
-from backtestr.errors import LogCorruptError, StoreIOError, StorePoisonedError
+from backtestr.errors import LogCorruptError, StoreClosedError, StoreIOError, StorePoisonedError
 from backtestr.storage.checkpoint import load_snapshot, write_snapshot
 from backtestr.storage.commit import Commit
 from backtestr.storage.layout import Layout
@@ -37,6 +37,7 @@ class Journal:
         self._tail: LogReader | None = None
         self._saved_lsn = 0
         self._poison: str | None = None
+        self._is_closed = False
         self._mutex = threading.RLock()
         self.writing = threading.RLock()
         self.version = Version()
@@ -64,11 +65,9 @@ class Journal:
     def checkpoint(self) -> Version:
         """Write the current version to a snapshot, so that opening the store replays only what comes after it."""
         with self._mutex:
-            version = self.begin()
-            if version.lsn > self._saved_lsn:
-                write_snapshot(self._layout, version)
-                self._saved_lsn = version.lsn
-            return version
+            self.begin()
+            self._save()
+            return self.version
 
     def records(self) -> list[Record]:
         """All durable commits, oldest first."""
@@ -89,8 +88,10 @@ class Journal:
         Raises:
             StoreLockedError: another process writes.
             StorePoisonedError: an earlier write failed.
+            StoreClosedError: the store was closed.
         """
         with self._mutex:
+            self._check_open()
             if self._poison:
                 raise StorePoisonedError(f"an earlier write failed ({self._poison}); close the store and open it again")
             if self._log is None:
@@ -105,11 +106,12 @@ class Journal:
 
         Raises:
             StorePoisonedError: the append failed; whether it is durable is known after reopening.
+            StoreClosedError: the store was closed.
         """
         with self._mutex:
-            if self._log is None:
-                self.begin()
-            assert self._log is not None  # noqa: S101 - begin() sets it or raises
+            # Another process may have written since: what was computed before is of an older version.
+            self._check_open()
+            assert self._log is not None  # noqa: S101 - begin() came before
             try:
                 lsn, _ = self._log.submit(commit.encode(), time.time_ns())
                 self._log.wait(lsn)
@@ -119,19 +121,29 @@ class Journal:
             return self.refresh()
 
     def close(self) -> None:
-        """Release the writer's lock."""
-        with self._mutex:
+        """Release the writer's lock, once the change under way is committed."""
+        with self.writing, self._mutex:
+            self._is_closed = True
             if self._log is not None and not self._poison:
                 # all that was acknowledged is durable; the next writer cuts and marks the log where this one cannot
                 with contextlib.suppress(StoreIOError, OSError):
                     if self.version.lsn - self._saved_lsn >= _SNAPSHOT_EVERY:
-                        self.checkpoint()
+                        self._save()
                 with contextlib.suppress(StoreIOError):
                     self._log.close()
             self._log = None
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreClosedError(f"store {self._layout.root} is closed; open it again")
+
+    def _save(self) -> None:
+        if self.version.lsn > self._saved_lsn:
+            write_snapshot(self._layout, self.version)
+            self._saved_lsn = self.version.lsn
 
     def _sweep(self) -> None:
         for stray in self._layout.tmp.iterdir():

@@ -115,8 +115,11 @@ class Reader:
         """Stored bars of one timeframe and basis with start in [start, end) ns, without vwap."""
         parts = [_STORED_BARS.empty_table()]
         for symbol in sorted(set(symbols), key=str.encode):
-            for span in version.spans(symbol, start, end, timeframe=timeframe, basis=basis):
-                parts.append(self._span(span, _STORED_BARS, start, end))
+            spans = version.spans(symbol, start, end, timeframe=timeframe, basis=basis)
+            rows = [self._span(span, _STORED_BARS, start, end) for span in spans]
+            # A month's file goes on behind that of a day of its own.
+            overlap = any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
+            parts.extend([pa.concat_tables(rows).unify_dictionaries().sort_by("timestamp_utc")] if overlap else rows)
         return pa.concat_tables(parts).unify_dictionaries()
 
     def file_parts(self, file: File) -> Iterator[tuple[int, pa.Table]]:

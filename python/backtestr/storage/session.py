@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from backtestr._native import sync_file, sync_folder
 from backtestr.config import Settings
-from backtestr.errors import DataCorruptError
+from backtestr.errors import DataCorruptError, StoreClosedError
 from backtestr.schema import FIELD_IDS
 from backtestr.storage.layout import BARS, TICKS, Layout, make_folders
 from backtestr.storage.snapshot import SMALL_TABLES, File, Version
@@ -27,6 +28,7 @@ from backtestr.storage.snapshot import SMALL_TABLES, File, Version
 SCHEMA = "financial_data"
 COMPUTED = "computed"
 """Schema of the view ``bars`` that also shows the bars computed for a statement."""
+_PAUSE_S = 0.005
 _LISTED = {"exchange_codes": ("exchanges", "code"), "feed_names": ("feeds", "name")}
 _SQL_TYPES = {
     pa.string(): "VARCHAR",
@@ -57,6 +59,8 @@ class Session:
     def __init__(self, layout: Layout, settings: Settings) -> None:
         self._layout = layout
         self._verify = settings.verify == "always"
+        self.is_closed = False
+        self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._verified: set[tuple[str, int, int, int]] = set()
         self._lock = threading.Lock()
         self._columns: pa.Table | None = None
@@ -94,6 +98,8 @@ class Session:
             DataCorruptError: a file is not what the log says.
         """
         with self._lock:
+            if self.is_closed:
+                raise StoreClosedError(f"store {self._layout.root} is closed; open it again")
             columns = version.tables["data_columns"]
             if self._columns is None or not columns.equals(self._columns):
                 with self._connection.cursor() as maker:
@@ -103,6 +109,7 @@ class Session:
                     maker.execute(view_sql(BARS, columns, schema=COMPUTED))
                 self._columns = columns
             cursor = self._connection.cursor()
+            self._cursors.add(cursor)
         cursor.execute(f"set search_path = '{SCHEMA}'")
         self._set_files(cursor, _file_tables(version), files, computed)
         if TICKS in files:
@@ -128,8 +135,19 @@ class Session:
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Release DuckDB."""
-        self._connection.close()
+        """Release DuckDB; statements that run are interrupted."""
+        with self._lock:
+            self.is_closed = True
+        while True:
+            try:
+                self._connection.close()
+                break
+            except duckdb.ResourceInUseException:
+                # A connection does not close while a cursor of it is at work.
+                for cursor in list(self._cursors):
+                    with contextlib.suppress(duckdb.Error):
+                        cursor.interrupt()
+                time.sleep(_PAUSE_S)
         _remove(self._scratch, os.getpid())
 
     def _set_files(
