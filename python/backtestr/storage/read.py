@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from backtestr._native import crc32c, widen
 from backtestr.errors import DataCorruptError
-from backtestr.schema import BARS as BAR_SCHEMA
+from backtestr.schema import STORED_BARS
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.encode import ColumnLayouts, layout_of
 from backtestr.storage.footer import Footer
@@ -49,7 +49,6 @@ class Located:
 _FOOTERS = 4_096
 _GROUPS_AT_ONCE = 24
 _TEXT = {"symbol", "conditions", "timeframe", "price_basis"}
-_STORED_BARS = pa.schema([field for field in BAR_SCHEMA if field.name != "vwap"])
 
 
 class Reader:
@@ -113,15 +112,15 @@ class Reader:
         end: int | None = None,
     ) -> pa.Table:
         """Stored bars of one timeframe and basis with start in [start, end) ns, without vwap."""
-        parts = [_STORED_BARS.empty_table()]
+        parts = [STORED_BARS.empty_table()]
         for symbol in sorted(set(symbols), key=str.encode):
             for span in version.spans(symbol, start, end, timeframe=timeframe, basis=basis):
-                parts.append(self._span(span, _STORED_BARS, start, end))
+                parts.append(self._span(span, STORED_BARS, start, end))
         return pa.concat_tables(parts).unify_dictionaries()
 
     def file_parts(self, file: File) -> Iterator[tuple[int, pa.Table]]:
         """All rows of a file in canonical columns, some row groups at a time, with the number of the first row."""
-        schema = TICK_SCHEMA if file.table == TICKS else _STORED_BARS
+        schema = TICK_SCHEMA if file.table == TICKS else STORED_BARS
         with self._open(file) as parquet:
             first = 0
             for start in range(0, parquet.num_row_groups, _GROUPS_AT_ONCE):
