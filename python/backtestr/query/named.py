@@ -1,61 +1,58 @@
 """The timeframes that a statement names and the store does not hold, and the references to bars that show them.
 
-A reference shows computed bars only where a condition that every one of its rows must pass, in the SELECT that reads
-it, sets its timeframe equal to texts: all other bars beside the stored ones are then filtered away again, so no other
-reference, and no other row, can tell. What names such a timeframe elsewhere is refused, not answered without its bars.
+Bars of such a timeframe are computed, and a reference to ``bars`` shows them beside the stored ones, only where all
+other rows that it would gain are filtered away again: no other reference, and no other row, can tell. The rules:
+
+1. **Names.** A timeframe is named where a condition (``=``, ``in``, ``not`` of their contraries) compares something
+   with its text: a constant, a parameter, or one of a list of them.
+2. **Binding.** A reference is bound to texts where a condition that each of its rows must pass sets its timeframe
+   equal to them: the WHERE of the SELECT that reads it, or the ON of a join that drops the rows that fail it. ``and``
+   intersects what its sides bind, ``or`` binds only what both bind; a symbol is bound alike, to compute no others.
+3. **Refusal.** Each comparison of rule 1 must mean the timeframe of references that are bound, or a column that
+   certainly is another: what is neither would be answered without its bars, and is an error instead.
+
+What a column's name means is found in `backtestr.query.scopes`, what a condition compares in `backtestr.query.texts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from backtestr.errors import SQLError, TimeframeError
 from backtestr.models import Timeframe
 from backtestr.query import texts
 from backtestr.query.gate import Statement, walk
+from backtestr.query.scopes import UNKNOWN, Meant, Scope, Source, names_timeframe, resolve
 from backtestr.query.texts import Node, Sets
 from backtestr.query.values import Params
 from backtestr.schema import BARS as BAR_SCHEMA
-from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.layout import BARS
 
-_ORDINARY = {*BAR_SCHEMA.names, *TICK_SCHEMA.names, "timestamp_ns", "exchange", "feed"} - {"timeframe"}
 _FILTERS_LEFT = {"INNER", "RIGHT", "SEMI"}
+"""Joins whose condition drops rows of the left side that fail it."""
 _FILTERS_RIGHT = {"INNER", "LEFT", "SEMI", "ANTI"}
-_NO_REFS: frozenset[int] = frozenset()
+"""The same of the right side."""
+_NOTHING: frozenset[Source] = frozenset()
+
+Bounds = dict[Source, frozenset[str]]
+"""Per reference to bars, texts of which a column of each row has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What is to be computed for a statement."""
+    """What is to be computed for a statement.
+
+    Attributes:
+        timeframes: those to compute, finest first.
+        symbols: whose bars; None for all.
+        references: the tree's references to ``bars`` that are to show them.
+    """
 
     timeframes: tuple[str, ...]
     symbols: frozenset[str] | None
-    """None for all."""
     references: list[Node]
-    """The tree's references to ``bars`` that are to show it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Source:
-    """What a SELECT reads from under one name."""
-
-    node: Node
-    kind: str
-    """``bars``, ``derived`` from bars, or ``other``."""
-    name: str
-    timeframe: str = "timeframe"
-    bounds: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Per column, the texts that every row has one of."""
-
-
-@dataclass(slots=True)
-class _Scope:
-    sources: list[_Source]
-    visible: list[_Source]
-    aliases: Mapping[str, Node] = field(default_factory=dict)
 
 
 def named_timeframes(
@@ -93,24 +90,20 @@ def _is_computable(text: str) -> bool:
         return False
 
 
-_OUTWARD: Final[list[_Source]] = []
-"""Stands for: not in this scope."""
-
-
 class _Reading:
     """One walk over a statement's tree."""
 
     def __init__(self, statement: Statement, params: Params, found: set[str], columns: Mapping[str, set[str]]) -> None:
         self._params, self._found, self._columns = params, found, columns
         self._shadowed = statement.shadowed
-        self._sources: list[_Source] = []
-        self._mentions: list[tuple[set[str], list[_Source] | None]] = []
+        self._sources: list[Source] = []
+        self._mentions: list[tuple[set[str], Meant]] = []
         self._derived = self._derived_names(statement)
 
     def result(self) -> Named | None:
         """What was found, all mentions judged."""
         for named, sources in self._mentions:
-            if sources is None or any("timeframe" not in source.bounds for source in sources):
+            if sources is UNKNOWN or any("timeframe" not in source.bounds for source in sources):
                 listed = ", ".join(sorted(named))
                 raise SQLError(
                     f"bars of {listed} are not stored: they are computed where the WHERE or ON of the SELECT that "
@@ -130,11 +123,11 @@ class _Reading:
         ordered = sorted(every, key=lambda text: Timeframe.parse(text).ns)
         return Named(tuple(ordered), known, [source.node for source, _ in wanted])
 
-    def query(self, node: Node, scopes: list[_Scope]) -> None:
+    def query(self, node: Node, scopes: list[Scope]) -> None:
         """Read a query node."""
         for entry in (node.get("cte_map") or {}).get("map", ()):
             self.expression(entry["value"], scopes)
-        scope = _Scope([], [])
+        scope = Scope()
         inner = [*scopes, scope]
         rest = {key: value for key, value in node.items() if key not in {"cte_map", "from_table", "where_clause"}}
         if node["type"] == "SELECT_NODE":
@@ -146,7 +139,7 @@ class _Reading:
                 self.expression(where, inner)
         self.expression(rest, inner, is_query=True)
 
-    def expression(self, node: Any, scopes: list[_Scope], *, negated: bool = False, is_query: bool = False) -> None:
+    def expression(self, node: Any, scopes: list[Scope], *, negated: bool = False, is_query: bool = False) -> None:
         """Note what an expression names, and read the queries in it."""
         if isinstance(node, list):
             for item in node:
@@ -163,29 +156,27 @@ class _Reading:
             for value in node.values():
                 self.expression(value, scopes, negated=flipped)
 
-    def _mention(self, node: Node, scopes: list[_Scope]) -> None:
+    def _mention(self, node: Node, scopes: list[Scope]) -> None:
         own = list(texts.outside_queries(node))
         named = texts.all_texts(node, self._params) & self._found
         if not named:
             return
         for part in own:
-            if part.get("type") == "STAR":
-                self._mentions.append((named, None))
+            if part.get("type") == "STAR":  # COLUMNS(…) may be any of them
+                self._mentions.append((named, UNKNOWN))
             elif part.get("type") == "COLUMN_REF":
-                sources = self._resolve(part["column_names"], "timeframe", scopes)
-                if sources is None or sources:
-                    self._mentions.append((named, sources))
+                self._mentions.append((named, self._resolve(part["column_names"], "timeframe", scopes)))
         # 'x' in (select timeframe …): the column is in a scope of its own.
         if node.get("class") == "SUBQUERY" and texts.all_texts(node.get("child"), self._params) & self._found:
-            hidden = any(_names_timeframe(part) for part in walk(node["subquery"]))
-            self._mentions += [(named, None)] if hidden else []
+            hidden = any(names_timeframe(part) for part in walk(node["subquery"]))
+            self._mentions += [(named, UNKNOWN)] if hidden else []
 
-    def _from(self, node: Node, scope: _Scope, scopes: list[_Scope], *, visible: bool = True) -> frozenset[int]:
-        """Read what a SELECT reads from; gives the sources that its WHERE filters row by row, by identity."""
+    def _from(self, node: Node, scope: Scope, scopes: list[Scope], *, visible: bool = True) -> frozenset[Source]:
+        """Read what a SELECT reads from; gives the references to bars that its WHERE filters row by row."""
         if node["type"] == "JOIN":
             return self._join(node, scope, scopes, visible=visible)
         name = str(node.get("alias") or node.get("table_name") or "").lower()
-        source = _Source(node, self._kind(node), name)
+        source = Source(node, self._kind(node), name)
         if source.kind == "bars" and (renamed := node.get("column_name_alias")):
             source.timeframe = dict(enumerate(renamed)).get(BAR_SCHEMA.names.index("timeframe"), "timeframe").lower()
         if node["type"] == "PIVOT":
@@ -198,27 +189,27 @@ class _Reading:
             scope.visible.append(source)
         # A sample is drawn before any condition.
         is_filtered = source.kind == "bars" and not node.get("sample")
-        return frozenset({id(source)}) if is_filtered else _NO_REFS
+        return frozenset({source}) if is_filtered else _NOTHING
 
-    def _join(self, node: Node, scope: _Scope, scopes: list[_Scope], *, visible: bool) -> frozenset[int]:
+    def _join(self, node: Node, scope: Scope, scopes: list[Scope], *, visible: bool) -> frozenset[Source]:
         kind, how = node.get("join_type"), node.get("ref_type")
         begun = len(scope.sources)
         left = self._from(node["left"], scope, scopes, visible=visible)
         shows_right = visible and kind not in {"SEMI", "ANTI"}
         right = self._from(node["right"], scope, scopes, visible=shows_right)
         if condition := node.get("condition"):
-            scoped = [*scopes[:-1], _Scope(scope.sources[begun:], scope.sources[begun:], scope.aliases)]
-            by_condition = (left if kind in _FILTERS_LEFT else _NO_REFS) | (
-                right if kind in _FILTERS_RIGHT else _NO_REFS
+            scoped = [*scopes[:-1], Scope(scope.sources[begun:], scope.sources[begun:], scope.aliases)]
+            by_condition = (left if kind in _FILTERS_LEFT else _NOTHING) | (
+                right if kind in _FILTERS_RIGHT else _NOTHING
             )
-            self._bind(condition, scoped, by_condition if how in {"REGULAR", "ASOF"} else _NO_REFS)
+            self._bind(condition, scoped, by_condition if how in {"REGULAR", "ASOF"} else _NOTHING)
             self.expression(condition, scoped)
         if how == "POSITIONAL":
-            return _NO_REFS
+            return _NOTHING
         return left if how == "ASOF" or kind in {"SEMI", "ANTI"} else left | right
 
-    def _pivot(self, node: Node, scopes: list[_Scope]) -> None:
-        scope = _Scope([], [])
+    def _pivot(self, node: Node, scopes: list[Scope]) -> None:
+        scope = Scope()
         inner = [*scopes, scope]
         self._from(node["source"], scope, inner)
         for pivot in node.get("pivots", ()):
@@ -227,17 +218,17 @@ class _Reading:
                 part.get("type") == "COLUMN_REF" and self._resolve(part["column_names"], "timeframe", inner) != []
                 for part in walk(pivot.get("pivot_expressions"))
             ):
-                self._mentions.append((named, None))
+                self._mentions.append((named, UNKNOWN))
         self.expression(node.get("aggregates"), inner)
 
-    def _bind(self, condition: Node, scopes: list[_Scope], filtered: frozenset[int]) -> None:
+    def _bind(self, condition: Node, scopes: list[Scope], filtered: frozenset[Source]) -> None:
         for column in ("timeframe", "symbol"):
             for source, found in self._required(condition, column, scopes, filtered, negated=False).items():
                 source.bounds[column] = source.bounds.get(column, found) & found
 
     def _required(
-        self, node: Node, column: str, scopes: list[_Scope], filtered: frozenset[int], *, negated: bool
-    ) -> dict[_Source, frozenset[str]]:
+        self, node: Node, column: str, scopes: list[Scope], filtered: frozenset[Source], *, negated: bool
+    ) -> Bounds:
         """Per source, the texts that a row's column has one of if the condition holds (if negated: does not hold)."""
         if node.get("type") == "OPERATOR_NOT":
             return self._required(node["children"][0], column, scopes, filtered, negated=not negated)
@@ -250,41 +241,16 @@ class _Reading:
         for alternative in found:
             pairs = []
             for names, values in alternative:
-                sources = self._resolve(names, column, scopes) or []
-                pairs.append({source: values for source in sources if id(source) in filtered})
+                meant = self._resolve(names, column, scopes)
+                sources = () if meant is UNKNOWN else meant
+                pairs.append({source: values for source in sources if source in filtered})
             parts.append(_every(pairs))
         return _any(parts)
 
-    def _resolve(self, names: list[str], column: str, scopes: list[_Scope]) -> list[_Source] | None:
-        """The references to bars whose ``column`` is meant; none where another is; None where it cannot be told."""
-        *path, name = (str(part).lower() for part in names)
-        for depth in range(len(scopes), 0, -1):
-            if path:
-                found = _qualified(path[-1], name, column, scopes[depth - 1])
-            else:
-                found = self._unqualified(name, column, scopes[:depth])
-            if found is not _OUTWARD:
-                return found
-        return [] if not path and name != "timeframe" else None
+    def _resolve(self, names: list[str], column: str, scopes: list[Scope]) -> Meant:
+        return resolve(names, column, scopes, self._columns)
 
-    def _unqualified(self, name: str, column: str, scopes: list[_Scope]) -> list[_Source] | None:
-        scope = scopes[-1]
-        if hits := [source for source in scope.visible if source.kind == "bars" and _is_column(source, name, column)]:
-            return hits
-        if any(source.name == name and source.kind != "other" for source in scope.sources):
-            return None
-        if (meant := scope.aliases.get(name)) is not None and name not in _ORDINARY:
-            if meant.get("type") == "COLUMN_REF" and str(meant["column_names"][-1]).lower() != name:
-                return self._resolve(meant["column_names"], column, scopes)
-            if any(_names_timeframe(part) for part in walk(meant)):
-                return None
-        if any(source.kind == "derived" for source in scope.sources):
-            return [] if name in _ORDINARY else None
-        known = [self._columns.get(source.name) for source in scope.sources]
-        is_own = any(name in names for names in known if names is not None)
-        return [] if is_own or (None in known and name != "timeframe") else _OUTWARD
-
-    def _kind(self, node: Node) -> str:
+    def _kind(self, node: Node) -> Literal["bars", "derived", "other"]:
         if node["type"] != "BASE_TABLE":
             return "derived" if self._reads_bars(node) else "other"
         path = [str(part).lower() for part in node["qualified_name"]["path"]]
@@ -310,37 +276,16 @@ class _Reading:
         return any(part.get("type") == "BASE_TABLE" and self._kind(part) != "other" for part in walk(tree))
 
 
-def _every(parts: list[dict[_Source, frozenset[str]]]) -> dict[_Source, frozenset[str]]:
-    out: dict[_Source, frozenset[str]] = {}
+def _every(parts: list[Bounds]) -> Bounds:
+    out: Bounds = {}
     for part in parts:
         for source, found in part.items():
             out[source] = out.get(source, found) & found
     return out
 
 
-def _any(parts: list[dict[_Source, frozenset[str]]]) -> dict[_Source, frozenset[str]]:
+def _any(parts: list[Bounds]) -> Bounds:
     if not parts:
         return {}
     common = set(parts[0]).intersection(*parts[1:])
     return {source: frozenset().union(*(part[source] for part in parts)) for source in common}
-
-
-def _qualified(alias: str, name: str, column: str, scope: _Scope) -> list[_Source] | None:
-    hits = [source for source in scope.sources if source.name == alias]
-    if len(hits) != 1:
-        return None if hits else _OUTWARD
-    return _column_of(hits[0], name, column)
-
-
-def _is_column(source: _Source, name: str, column: str) -> bool:
-    return name == (source.timeframe if column == "timeframe" else column)
-
-
-def _column_of(source: _Source, name: str, column: str) -> list[_Source] | None:
-    if source.kind == "bars":
-        return [source] if _is_column(source, name, column) else []
-    return None if source.kind == "derived" and name not in _ORDINARY else []
-
-
-def _names_timeframe(node: Node) -> bool:
-    return node.get("type") == "COLUMN_REF" and str(node["column_names"][-1]).lower() == "timeframe"
