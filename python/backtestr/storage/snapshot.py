@@ -192,10 +192,16 @@ class Version:
             if not isinstance(name, str):
                 raise ArgumentError(f"symbols are text, got {name!r}")
             if name not in self.symbols:
-                near = difflib.get_close_matches(name, self.symbols, n=3, cutoff=0.5) or list(self.symbols)[:3]
+                near = self._nearest(name)
                 hint = f"nearest are {', '.join(map(repr, near))}" if near else "the store holds no ticks yet"
                 raise SymbolNotFoundError(f"no symbol {name!r} in the store; {hint}")
         return names
+
+    def _nearest(self, name: str) -> list[str]:
+        """Up to three symbols that are spelled like a name, whatever its case, else the first ones."""
+        folded = {symbol.casefold(): symbol for symbol in self.symbols}
+        close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+        return [folded[match] for match in close] or list(self.symbols)[:3]
 
     @cached_property
     def bases(self) -> dict[str, tuple[str, ...]]:
