@@ -14,7 +14,6 @@ from backtestr.errors import (
     ArgumentError,
     NetworkFilesystemError,
     StoreClosedError,
-    StoreNotFoundError,
     StoreReadOnlyError,
 )
 from backtestr.ingest.load import LoadOptions, load_source
@@ -53,11 +52,7 @@ class Store:
                 "take the risk with network_fs='allow'"
             )
         journal = Journal(layout)
-        if not layout.identity.exists():
-            if read_only:
-                raise StoreNotFoundError(
-                    f"no store at {self._path}; ingest something, or open it without read_only=True, to create it"
-                )
+        if not read_only and not layout.identity.exists():
             _create(layout, journal, self._settings)
         layout.check()
         journal.refresh()
@@ -153,8 +148,24 @@ class Store:
     ) -> Frame:
         """Ticks with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc, sequence).
 
+        Args:
+            symbols: one, several, or None for all.
+            start: first instant; one without a zone is UTC, and None is the first there is.
+            end: exclusive.
+            columns: which columns, in the order wanted; None for all of `backtestr.tick_schema`.
+
         Raises:
             SymbolNotFoundError: no such symbol; a known one without rows in range is an empty frame.
+            ArgumentError: no such column, or start is not before end.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, tempfile
+            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
+            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, feed="example")
+            ...     store.ticks("A", end="2024-01-02T14:30:30", columns=["price", "volume"]).to_numpy()
+            {'price': array([10.]), 'volume': array([1.])}
         """
         storage = self._readable()
         return read_ticks(storage, storage.journal.version, symbols, *range_ns(start, end), columns)
@@ -181,6 +192,15 @@ class Store:
             SymbolNotFoundError: no such symbol.
             TimeframeError: no such timeframe.
             ArgumentError: the basis must be named, or does not exist.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, tempfile
+            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
+            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, feed="example")
+            ...     store.bars("A", "1m").to_pylist()[0]["vwap"]
+            Decimal('11.50000000')
         """
         storage = self._readable()
         version = storage.journal.version
@@ -204,6 +224,15 @@ class Store:
 
         Raises:
             SQLError: not one read-only statement over known tables, or it does not run.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, tempfile
+            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
+            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, feed="example")
+            ...     store.sql("select sum(volume) as volume from ticks where symbol = ?", ["A"]).to_pylist()
+            [{'volume': Decimal('4.00000000')}]
         """
         storage = self._readable()
         with self._session_lock:
@@ -246,10 +275,25 @@ class Store:
         end: Instant | None = None,
         dry_run: bool = False,
     ) -> ReviseReport:
-        """Remove ticks with start ≤ timestamp_utc < end, and rebuild the bars they were in.
+        """Remove ticks with start ≤ timestamp_utc < end, and rebuild the bars they were in, as one commit.
+
+        Args:
+            symbols: one or several.
+            start: first instant to remove; None is the first there is.
+            end: exclusive.
+            dry_run: say what would go, remove nothing.
 
         Raises:
             SymbolNotFoundError: no such symbol.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, tempfile
+            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
+            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, feed="example")
+            ...     print(store.delete("A", end="2024-01-02T14:30:30", dry_run=True))
+            delete: 1 rows removed, 0 added (A) (tried only)
         """
         storage = self._writable()
         with storage.journal.writing:
@@ -267,6 +311,18 @@ class Store:
         Raises:
             InvalidTickError: a row to replace is not stored.
             SequenceConflictError: a corrected row's key is another stored row's.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, tempfile
+            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
+            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, feed="example")
+            ...     wrong = store.ticks("A", start="2024-01-02T14:30:30").to_arrow()
+            ...     position = wrong.schema.get_field_index("price")
+            ...     right = wrong.set_column(position, "price", pa.array(["11"]))
+            ...     print(store.correct(right, replacing=wrong))
+            correct: 1 rows removed, 1 added (A), commit 3
         """
         storage = self._writable()
         with storage.journal.writing:
@@ -281,6 +337,15 @@ class Store:
 
         Raises:
             InvalidTickError: a row to remove is not stored.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, tempfile
+            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
+            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, feed="example")
+            ...     print(store.cancel(store.ticks("A", end="2024-01-02T14:30:30")))
+            cancel: 1 rows removed, 0 added (A), commit 3
         """
         storage = self._writable()
         with storage.journal.writing:
@@ -309,7 +374,11 @@ class Store:
             return set_bar_spec(storage, spec)
 
     def refresh(self) -> int:
-        """Move forward to the last commit of the writer; returns its LSN."""
+        """Move forward to the last commit of the writer.
+
+        Returns:
+            Its LSN (log sequence number): commits are numbered from 1.
+        """
         return self._readable().journal.refresh().lsn
 
     def close(self) -> None:
