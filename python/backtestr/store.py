@@ -10,12 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from backtestr import config, machine
-from backtestr.errors import (
-    ArgumentError,
-    NetworkFilesystemError,
-    StoreClosedError,
-    StoreReadOnlyError,
-)
+from backtestr.errors import ArgumentError, NetworkFilesystemError, StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.load import LoadOptions, load_source
 from backtestr.ingest.progress import Progress
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
@@ -107,9 +102,8 @@ class Store:
             SequenceConflictError: a key that is stored arrived with other values.
 
         Example:
-            >>> import backtestr as bt, pyarrow as pa, datetime as dt, tempfile
-            >>> at = [dt.datetime(2024, 1, 2, 14, 30)]
-            >>> ticks = pa.table({"timestamp_utc": at, "price": ["1.5"], "volume": ["2"]})
+            >>> import backtestr as bt, tempfile
+            >>> ticks = {"timestamp_utc": ["2024-01-02T14:30:00"], "price": ["1.5"], "volume": ["2"]}
             >>> with bt.open(tempfile.mkdtemp()) as store:
             ...     store.ingest(ticks, symbol="A", feed="example").accepted
             1
@@ -159,11 +153,10 @@ class Store:
             ArgumentError: no such column, or start is not before end.
 
         Example:
-            >>> import backtestr as bt, pyarrow as pa, tempfile
-            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
-            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
             >>> with bt.open(tempfile.mkdtemp()) as store:
-            ...     report = store.ingest(trades, feed="example")
+            ...     report = store.ingest(trades, symbol="A", feed="example")
             ...     store.ticks("A", end="2024-01-02T14:30:30", columns=["price", "volume"]).to_numpy()
             {'price': array([10.]), 'volume': array([1.])}
         """
@@ -194,11 +187,10 @@ class Store:
             ArgumentError: the basis must be named, or does not exist.
 
         Example:
-            >>> import backtestr as bt, pyarrow as pa, tempfile
-            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
-            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
             >>> with bt.open(tempfile.mkdtemp()) as store:
-            ...     report = store.ingest(trades, feed="example")
+            ...     report = store.ingest(trades, symbol="A", feed="example")
             ...     store.bars("A", "1m").to_pylist()[0]["vwap"]
             Decimal('11.50000000')
         """
@@ -226,11 +218,10 @@ class Store:
             SQLError: not one read-only statement over known tables, or it does not run.
 
         Example:
-            >>> import backtestr as bt, pyarrow as pa, tempfile
-            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
-            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
             >>> with bt.open(tempfile.mkdtemp()) as store:
-            ...     report = store.ingest(trades, feed="example")
+            ...     report = store.ingest(trades, symbol="A", feed="example")
             ...     store.sql("select sum(volume) as volume from ticks where symbol = ?", ["A"]).to_pylist()
             [{'volume': Decimal('4.00000000')}]
         """
@@ -287,11 +278,10 @@ class Store:
             SymbolNotFoundError: no such symbol.
 
         Example:
-            >>> import backtestr as bt, pyarrow as pa, tempfile
-            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
-            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
             >>> with bt.open(tempfile.mkdtemp()) as store:
-            ...     report = store.ingest(trades, feed="example")
+            ...     report = store.ingest(trades, symbol="A", feed="example")
             ...     print(store.delete("A", end="2024-01-02T14:30:30", dry_run=True))
             delete: 1 rows removed, 0 added (A) (tried only)
         """
@@ -314,10 +304,9 @@ class Store:
 
         Example:
             >>> import backtestr as bt, pyarrow as pa, tempfile
-            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
-            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
             >>> with bt.open(tempfile.mkdtemp()) as store:
-            ...     report = store.ingest(trades, feed="example")
+            ...     report = store.ingest(trades, symbol="A", feed="example")
             ...     wrong = store.ticks("A", start="2024-01-02T14:30:30").to_arrow()
             ...     position = wrong.schema.get_field_index("price")
             ...     right = wrong.set_column(position, "price", pa.array(["11"]))
@@ -339,11 +328,10 @@ class Store:
             InvalidTickError: a row to remove is not stored.
 
         Example:
-            >>> import backtestr as bt, pyarrow as pa, tempfile
-            >>> rows = {"symbol": ["A", "A"], "timestamp_utc": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"]}
-            >>> trades = pa.table(rows | {"price": ["10", "12"], "volume": ["1", "3"]})
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
             >>> with bt.open(tempfile.mkdtemp()) as store:
-            ...     report = store.ingest(trades, feed="example")
+            ...     report = store.ingest(trades, symbol="A", feed="example")
             ...     print(store.cancel(store.ticks("A", end="2024-01-02T14:30:30")))
             cancel: 1 rows removed, 0 added (A), commit 3
         """
