@@ -86,7 +86,7 @@ def test_stored_timeframes_are_those_of_the_store(tmp_path: Path) -> None:
         assert [row["timeframe"] for row in frames] == ["1d", "1m"]
         assert store.bars("A", "1h").num_rows == 2
         assert store.bars("A", "1h").to_pylist()[0] == made[0]
-        assert_bars_in_step(store)
+        assert_bars_in_step(store, "1m 1d")
 
 
 def test_a_key_that_comes_twice_far_apart_is_a_conflict(store: bt.Store, numbered_feed) -> None:
