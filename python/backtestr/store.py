@@ -76,7 +76,7 @@ class Store:
         """Validate a source's rows and commit them with their bars.
 
         Args:
-            data: a file or folder, or Arrow data of any library.
+            data: a file, several, or a folder; Arrow data of any library; or columns by name.
             source: vendor preset; None finds out and says what it found.
             symbol: the rows' symbol where the source has none, or the name to store them under.
             feed: identity for deduplication; the preset has a default.

@@ -37,11 +37,12 @@ from backtestr.storage.ties import sort_by_names
 
 _PREFETCHED = 2
 _MOST_BYTES_PER_ROW = 64.0
+"""More Parquet bytes than a row of ticks takes in practice: a load that is small even so is not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a source is taken in; see `backtestr.Store.ingest`."""
+    """How a source is taken in; see `backtestr.Store.ingest`. Instants are ns since 1970-01-01 UTC, end exclusive."""
 
     mode: str
     start: int | None
@@ -91,13 +92,8 @@ class _Intake:
     def __init__(
         self, storage: Storage, base: Version, source: OpenedSource, options: LoadOptions, spool: Spool
     ) -> None:
-        self._storage, self._base, self._source, self._options, self._spool = (
-            storage,
-            base,
-            source,
-            options,
-            spool,
-        )
+        self._storage, self._base, self._spool = storage, base, spool
+        self._source, self._options = source, options
         self._exchanges = ExchangeIds(base)
         self._feed = LoadFeed(base, source)
         self._quarantine = QuarantineWriter(source.name)

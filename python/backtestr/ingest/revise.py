@@ -22,7 +22,7 @@ from backtestr.storage import Storage
 from backtestr.storage.keys import symbol_names
 from backtestr.storage.read import Located
 from backtestr.storage.snapshot import BAR_SPEC, Version
-from backtestr.storage.ties import sort_by_name
+from backtestr.storage.ties import sort_as_stored
 
 
 def delete_rows(
@@ -87,7 +87,7 @@ def _revise(
     version = base
     if not dry_run and (located.rows.num_rows or new.num_rows):
         change = Change(kind, touched, removed, note={"rows": located.rows.num_rows})
-        version, _ = commit_change(storage, base, change, _by_interval(sort_by_name(new, base)))
+        version, _ = commit_change(storage, base, change, _by_interval(sort_as_stored(new, base)))
     return _report(kind, touched, located.rows.num_rows, new.num_rows, version, dry_run=dry_run)
 
 

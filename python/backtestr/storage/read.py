@@ -21,7 +21,7 @@ from backtestr.storage.encode import ColumnLayouts, layout_of
 from backtestr.storage.footer import Footer
 from backtestr.storage.layout import TICKS, Layout
 from backtestr.storage.snapshot import File, Span, Version
-from backtestr.storage.ties import sort_by_name
+from backtestr.storage.ties import sort_as_stored
 from backtestr.storage.write import read_footer
 
 
@@ -77,7 +77,7 @@ class Reader:
             overlap = any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
             schema = TICK_SCHEMA if overlap else needed
             rows = [self._span(span, schema, start, end) for span in spans]
-            parts.extend([sort_by_name(pa.concat_tables(rows), version)] if overlap else rows)
+            parts.extend([sort_as_stored(pa.concat_tables(rows), version)] if overlap else rows)
         table = pa.concat_tables([part.select(wanted.names) for part in parts] or [wanted.empty_table()])
         return table.unify_dictionaries()
 

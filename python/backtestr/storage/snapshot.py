@@ -241,7 +241,7 @@ KINDS = ("trades", "bids", "asks", "composites")
 
 
 def price_bases(counts: Sequence[int]) -> tuple[str, ...]:
-    """The bases whose bars are materialised for a symbol with so many rows of each kind (design decision 10)."""
+    """The bases whose bars are materialised for a symbol with so many rows of each kind: trades go before quotes."""
     trades, bids, asks, composites = counts
     if trades:
         return ("trade",)
