@@ -10,12 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from backtestr import config, machine
-from backtestr.errors import (
-    ArgumentError,
-    StoreClosedError,
-    StoreNotFoundError,
-    StoreReadOnlyError,
-)
+from backtestr.errors import ArgumentError, StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.load import LoadOptions, load_source
 from backtestr.ingest.progress import Progress
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
@@ -51,11 +46,7 @@ class Store:
         if self._settings.network_fs == "refuse":
             machine.refuse_network(layout.root)
         journal = Journal(layout)
-        if not layout.identity.exists():
-            if read_only:
-                raise StoreNotFoundError(
-                    f"no store at {self._path}; ingest something, or open it without read_only=True, to create it"
-                )
+        if not read_only and not layout.identity.exists():
             create_store(layout, journal, self._settings.materialized_timeframes)
         layout.check()
         journal.refresh()
@@ -85,7 +76,7 @@ class Store:
         """Validate a source's rows and commit them with their bars.
 
         Args:
-            data: a file or folder, or Arrow data of any library.
+            data: a file, several, or a folder; Arrow data of any library; or columns by name.
             source: vendor preset; None finds out and says what it found.
             symbol: the rows' symbol where the source has none, or the name to store them under.
             feed: identity for deduplication; the preset has a default.
@@ -111,9 +102,8 @@ class Store:
             SequenceConflictError: a key that is stored arrived with other values.
 
         Example:
-            >>> import backtestr as bt, pyarrow as pa, datetime as dt, tempfile
-            >>> at = [dt.datetime(2024, 1, 2, 14, 30)]
-            >>> ticks = pa.table({"timestamp_utc": at, "price": ["1.5"], "volume": ["2"]})
+            >>> import backtestr as bt, tempfile
+            >>> ticks = {"timestamp_utc": ["2024-01-02T14:30:00"], "price": ["1.5"], "volume": ["2"]}
             >>> with bt.open(tempfile.mkdtemp()) as store:
             ...     store.ingest(ticks, symbol="A", feed="example").accepted
             1
@@ -155,13 +145,22 @@ class Store:
 
         Args:
             symbols: one, several, or None for all.
-            start: earliest instant.
+            start: first instant; one without a zone is UTC, and None is the first there is.
             end: exclusive.
-            columns: those to return; None for all.
+            columns: which columns, in the order wanted; None for all of `backtestr.tick_schema`.
             as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
 
         Raises:
             SymbolNotFoundError: no such symbol; a known one without rows in range is an empty frame.
+            ArgumentError: no such column, or start is not before end.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     store.ticks("A", end="2024-01-02T14:30:30", columns=["price", "volume"]).to_numpy()
+            {'price': array([10.]), 'volume': array([1.])}
         """
         storage, version = self._readable(), self._version(as_of)
         return read_ticks(storage, version, symbols, *range_ns(start, end), columns)
@@ -190,6 +189,14 @@ class Store:
             SymbolNotFoundError: no such symbol.
             TimeframeError: no such timeframe.
             ArgumentError: the basis must be named, or does not exist.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     store.bars("A", "1m").to_pylist()[0]["vwap"]
+            Decimal('11.50000000')
         """
         storage, version = self._readable(), self._version(as_of)
         return read_bars(storage, version, symbols, timeframe, *range_ns(start, end), price)
@@ -214,6 +221,14 @@ class Store:
 
         Raises:
             SQLError: not one read-only statement over known tables, or it does not run.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     store.sql("select sum(volume) as volume from ticks where symbol = ?", ["A"]).to_pylist()
+            [{'volume': Decimal('4.00000000')}]
         """
         version = self._version(as_of)
         with self._session_lock:
@@ -246,10 +261,24 @@ class Store:
         end: Instant | None = None,
         dry_run: bool = False,
     ) -> ReviseReport:
-        """Remove ticks with start ≤ timestamp_utc < end, and rebuild the bars they were in.
+        """Remove ticks with start ≤ timestamp_utc < end, and rebuild the bars they were in, as one commit.
+
+        Args:
+            symbols: one or several.
+            start: first instant to remove; None is the first there is.
+            end: exclusive.
+            dry_run: say what would go, remove nothing.
 
         Raises:
             SymbolNotFoundError: no such symbol.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     print(store.delete("A", end="2024-01-02T14:30:30", dry_run=True))
+            delete: 1 rows removed, 0 added (A) (tried only)
         """
         storage = self._writable()
         with storage.journal.writing:
@@ -267,6 +296,17 @@ class Store:
         Raises:
             InvalidTickError: a row to replace is not stored.
             SequenceConflictError: a corrected row's key is another stored row's.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     wrong = store.ticks("A", start="2024-01-02T14:30:30").to_arrow()
+            ...     position = wrong.schema.get_field_index("price")
+            ...     right = wrong.set_column(position, "price", pa.array(["11"]))
+            ...     print(store.correct(right, replacing=wrong))
+            correct: 1 rows removed, 1 added (A), commit 3
         """
         storage = self._writable()
         with storage.journal.writing:
@@ -281,6 +321,14 @@ class Store:
 
         Raises:
             InvalidTickError: a row to remove is not stored.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     print(store.cancel(store.ticks("A", end="2024-01-02T14:30:30")))
+            cancel: 1 rows removed, 0 added (A), commit 3
         """
         storage = self._writable()
         with storage.journal.writing:
@@ -379,7 +427,11 @@ class Store:
             return storage.journal.checkpoint().lsn
 
     def refresh(self) -> int:
-        """Move forward to the last commit of the writer; returns its LSN."""
+        """Move forward to the last commit of the writer.
+
+        Returns:
+            Its LSN (log sequence number): commits are numbered from 1.
+        """
         storage = self._readable()
         return self._pinned.lsn if self._pinned is not None else storage.journal.refresh().lsn
 

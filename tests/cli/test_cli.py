@@ -102,6 +102,7 @@ def test_info_and_symbols(run: Run, market: Path) -> None:
     assert run("symbols", "-s", market)[1] == "IBM\n"
     assert run("quarantine", "-s", market, "--json")[1] == "[]\n"
     assert "backtestr" in json.loads(run("versions", "--json")[1])
+    assert run("--version")[:2] == (0, f"{bt.__version__}\n")
     assert json.loads(run("config", "show", "--json")[1])["zstd_level"]["origin"] == "default"
 
 
@@ -119,6 +120,8 @@ def test_delete_asks_first(run: Run, tmp_path: Path) -> None:
     ("words", "code", "message"),
     [
         (["bars", "IBN", "1h"], 1, "nearest are 'IBM'"),
+        (["bars", "ibm", "1h"], 1, "nearest are 'IBM'"),
+        (["bars", ",", "1h"], 2, "names no symbol"),
         (["bars", "IBM", "7m"], 2, "divide a day"),
         (["bars", "IBM", "1h", "--start", "2014", "--end", "2013-01-01"], 2, "start='2014'"),
         (["sql", "drop table ticks"], 1, "one SELECT"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from backtestr.models.bar import Bar
+from backtestr.models.bar import PRICE_BASES, Bar
 from backtestr.models.report import IngestReport, ReviseReport, StoreInfo, VersionDiff
 from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
 from backtestr.models.timeframe import Timeframe
 
 __all__ = [
+    "PRICE_BASES",
     "Bar",
     "BarSpec",
     "IngestReport",

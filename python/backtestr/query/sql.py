@@ -101,7 +101,7 @@ def _columns(version: Version) -> dict[str, set[str]]:
     """Column names of the store's tables; those of ``bars`` and ``ticks`` as their views have them, and more."""
     known: dict[str, set[str]] = {name: set(schema.names) for name, (schema, _) in SMALL_TABLES.items()}
     for row in version.rows_of("data_columns"):
-        known.setdefault(str(row["table_name"]), {"timestamp_ns", "exchange", "feed"}).add(str(row["name"]).lower())
+        known.setdefault(row["table_name"], {"timestamp_ns", "exchange", "feed"}).add(row["name"].lower())
     return known
 
 

@@ -114,7 +114,7 @@ class Session:
         self._set_files(cursor, _file_tables(version), files, computed)
         if TICKS in files:
             for variable, (table, column) in _LISTED.items():
-                values = {int(str(row["id"])): str(row[column]) for row in version.rows_of(table)}
+                values = {row["id"]: row[column] for row in version.rows_of(table)}
                 listed = [values.get(number) for number in range(1, max(values, default=0) + 1)]
                 sql = ", ".join("null" if value is None else _text(value) for value in listed)
                 cursor.execute(f"set variable {variable} = [{sql}]::varchar[]")
