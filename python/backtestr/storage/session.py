@@ -59,7 +59,7 @@ class Session:
         self._verify = settings.verify == "always"
         self._verified: set[tuple[str, int, int, int]] = set()
         self._lock = threading.Lock()
-        self._columns: pa.Table | None = None
+        self._catalogs: list[tuple[pa.Table, str]] = []
         self._scratch = _scratch_home(layout, settings) / f"backtestr-{uuid.uuid4().hex}"
         weakref.finalize(self, _remove, self._scratch, os.getpid())
         spill = settings.temp_dir or layout.tmp
@@ -75,9 +75,6 @@ class Session:
             }
         )
         self._connection.execute("set TimeZone = 'UTC'")
-        self._connection.execute(f"create schema {SCHEMA}")
-        self._connection.execute(f"create schema {COMPUTED}")
-        self._connection.execute(_VWAP)
         folders = ", ".join(_text(f"{folder}/") for folder in (layout.data, self._scratch))
         self._connection.execute(f"set allowed_directories = [{folders}]")
         self._connection.execute("set enable_external_access = false")
@@ -94,16 +91,9 @@ class Session:
             DataCorruptError: a file is not what the log says.
         """
         with self._lock:
-            columns = version.tables["data_columns"]
-            if self._columns is None or not columns.equals(self._columns):
-                with self._connection.cursor() as maker:
-                    self._set_files(maker, _file_tables(version), {})
-                    for table in {*_file_tables(version), *SMALL_TABLES}:
-                        maker.execute(view_sql(table, columns))
-                    maker.execute(view_sql(BARS, columns, schema=COMPUTED))
-                self._columns = columns
+            catalog = self._catalog(version)
             cursor = self._connection.cursor()
-        cursor.execute(f"set search_path = '{SCHEMA}'")
+        cursor.execute(f"set search_path = '{catalog}.{SCHEMA}'")
         self._set_files(cursor, _file_tables(version), files, computed)
         if TICKS in files:
             for variable, (table, column) in _LISTED.items():
@@ -131,6 +121,27 @@ class Session:
         """Release DuckDB."""
         self._connection.close()
         _remove(self._scratch, os.getpid())
+
+    def _catalog(self, version: Version) -> str:
+        """The database whose views have a version's columns.
+
+        Views are never replaced: a statement binds after its cursor was made, when another version may be in use.
+        """
+        columns = version.tables["data_columns"]
+        for known, catalog in self._catalogs:
+            if known is columns or known.equals(columns):
+                return catalog
+        catalog = f"store_{uuid.uuid4().hex}"
+        with self._connection.cursor() as maker:
+            maker.execute(f"attach ':memory:' as {catalog}")
+            maker.execute(f"use {catalog}")
+            maker.execute(f"create schema {SCHEMA}; create schema {COMPUTED}; {_VWAP}")
+            self._set_files(maker, _file_tables(version), {})
+            for table in {*_file_tables(version), *SMALL_TABLES}:
+                maker.execute(view_sql(table, columns))
+            maker.execute(view_sql(BARS, columns, schema=COMPUTED))
+        self._catalogs.append((columns, catalog))
+        return catalog
 
     def _set_files(
         self,
@@ -226,8 +237,7 @@ def view_sql(table: str, columns: pa.Table, *, schema: str = SCHEMA) -> str:
 
 
 def _file_tables(version: Version) -> list[str]:
-    names = version.tables["data_columns"]["table_name"].unique().to_pylist()
-    return [name for name in names if name not in SMALL_TABLES]
+    return [name for name in version.data_tables if name not in SMALL_TABLES]
 
 
 def _scratch_home(layout: Layout, settings: Settings) -> Path:
