@@ -10,19 +10,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from backtestr import config, machine
-from backtestr.errors import (
-    ArgumentError,
-    StoreClosedError,
-    StoreNotFoundError,
-    StoreReadOnlyError,
-)
+from backtestr.errors import ArgumentError, StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.load import LoadOptions, load_source
 from backtestr.ingest.progress import Progress
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
 from backtestr.instants import Instant, range_ns
 from backtestr.models import BarSpec, IngestReport, ReviseReport, StoreInfo, ValidationRules, VersionDiff
 from backtestr.persist.history import compare, read_history, revert_to, tag_version, version_at
-from backtestr.persist.migrate import create_store
+from backtestr.persist.migrate import create_store, known_schema
+from backtestr.persist.upgrade import Migrations
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
 from backtestr.query.request import read_bars, read_ticks
@@ -50,12 +46,8 @@ class Store:
         layout = Layout(self._path.absolute())
         if self._settings.network_fs == "refuse":
             machine.refuse_network(layout.root)
-        journal = Journal(layout)
-        if not layout.identity.exists():
-            if read_only:
-                raise StoreNotFoundError(
-                    f"no store at {self._path}; ingest something, or open it without read_only=True, to create it"
-                )
+        journal = Journal(layout, known_schema())
+        if not layout.identity.exists() and not read_only:
             create_store(layout, journal, self._settings.materialized_timeframes)
         layout.check()
         journal.refresh()
@@ -364,6 +356,11 @@ class Store:
             storage.journal.begin()
             return revert_to(storage, self._version(when)).lsn
 
+    @property
+    def migrations(self) -> Migrations:
+        """The schema's versions: ``status()``, ``plan()``, ``up()``, ``down()``."""
+        return Migrations(self._readable, self._writable, self._version)
+
     def checkpoint(self) -> int:
         """Write a snapshot, so that the store opens without replaying its log up to here; returns its LSN.
 
@@ -434,6 +431,7 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False, **setti
         StoreNotFoundError: ``read_only`` and nothing there.
         StoreFormatError: the folder holds something else.
         StoreLockedError: creating it while another process does.
+        MigrationNewerError: its schema is newer than this release knows.
 
     Example:
         >>> import backtestr as bt, tempfile

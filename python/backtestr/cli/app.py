@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from backtestr.cli import admin, data
+from backtestr.cli import admin, data, migrate
 from backtestr.errors import ArgumentError, BacktestrError, ConfigError, TimeframeError
 
 _FAILURE, _USAGE = 1, 2
@@ -77,6 +77,7 @@ def options(
 
 data.register(app)
 admin.register(app)
+migrate.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
