@@ -343,6 +343,7 @@ def test_edited_missing_and_out_of_order_are_refused(store: bt.Store, monkeypatc
             with pytest.raises(error, match="0001_initial"):
                 act()
         assert len(store.ticks()) == 5
+    ship(monkeypatch)
     store.migrations.down()
     ship(monkeypatch, third(FIRST), base=(one,))
     assert store.migrations.up().schema_after == 3
