@@ -20,7 +20,8 @@ PACKAGE = ROOT / "python" / "backtestr"
 BASE = {"models", "schema", "config", "errors", "instants", "machine"}
 MAY_IMPORT = {
     "cli": {"store", "query", "persist", "results", "config", "errors", "instants", "models"},
-    "store": {"ingest", "query", "persist", "results", "storage", *BASE},
+    "store": {"reader", "ingest", "query", "persist", "results", "storage", *BASE},
+    "reader": {"query", "persist", "storage", *BASE},
     "ingest": {"sources", "storage", *BASE},
     "query": {"storage", *BASE},
     "persist": {"storage", *BASE},

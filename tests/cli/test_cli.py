@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,3 +167,21 @@ def test_a_reader_that_leaves_early_is_no_error(market: Path) -> None:
     words = f"{sys.executable} -m backtestr ticks -s {market} --format csv | head -1"
     done = subprocess.run(words, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
     assert done.stderr == ""
+
+
+def test_migrations_go_up_and_down(run: Run, tmp_path: Path) -> None:
+    with tarfile.open(SAMPLES.parent / "tests/data/store_v1.tar.xz") as archive:
+        archive.extractall(tmp_path / "m", filter="data")
+    where = ("-s", tmp_path / "m")
+    states = [one["state"] for one in json.loads(run("migrate", "status", *where, "--json")[1])]
+    assert states == ["applied", "pending"]
+    assert run("migrate", "plan", *where)[1].startswith("schema 1 to 2\n  up    0002_indicators\n  not run")
+    assert json.loads(run("migrate", "up", *where, "--dry-run", "--json")[1])["lsn"] is None
+    assert json.loads(run("migrate", "up", *where, "--json")[1])["lsn"] == 4
+    assert run("migrate", "up", *where)[:2] == (0, "schema 2: nothing to migrate\n")
+    assert "0002_indicators  applied" in run("migrate", "status", *where)[1]
+    assert run("migrate", "up", *where, "--to", "9")[0] == 2
+    assert "about" in run("migrate", "down", *where, "--dry-run")[1]
+    assert "commit 5" in run("migrate", "down", *where, "--to", "1", "--yes")[1]
+    code, _, err = run("migrate", "down", *where, "--yes")
+    assert (code, "relies on" in err) == (1, True)

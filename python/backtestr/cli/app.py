@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from backtestr._native import __version__
-from backtestr.cli import admin, data
+from backtestr.cli import admin, data, migrate
 from backtestr.errors import ArgumentError, BacktestrError, ConfigError, TimeframeError
 
 _FAILURE, _USAGE = 1, 2
@@ -87,6 +87,7 @@ def options(
 
 data.register(app)
 admin.register(app)
+migrate.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

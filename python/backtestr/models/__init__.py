@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backtestr.models.bar import PRICE_BASES, Bar
+from backtestr.models.migration import MigrationReport, MigrationStatus, MigrationStep
 from backtestr.models.report import IngestReport, ReviseReport, StoreInfo, VersionDiff
 from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
@@ -13,6 +14,9 @@ __all__ = [
     "Bar",
     "BarSpec",
     "IngestReport",
+    "MigrationReport",
+    "MigrationStatus",
+    "MigrationStep",
     "ReviseReport",
     "StoreInfo",
     "Tick",

@@ -44,7 +44,7 @@ def run_sql(
         SQLError: not one read-only statement over known tables, or the engine refuses it.
         ArgumentError: a parameter or frame that is not taken.
     """
-    known = {*version.tables["data_columns"]["table_name"].unique().to_pylist(), *SMALL_TABLES}
+    known = {*version.data_tables, *SMALL_TABLES}
     for name in frames:
         check_frame_name(name, known)
     values = bound_values(params)

@@ -8,7 +8,13 @@ import threading
 import time
 
 from backtestr._native import LogReader, LogWriter
-from backtestr.errors import LogCorruptError, StoreClosedError, StoreIOError, StorePoisonedError
+from backtestr.errors import (
+    LogCorruptError,
+    MigrationNewerError,
+    StoreClosedError,
+    StoreIOError,
+    StorePoisonedError,
+)
 from backtestr.storage.checkpoint import load_snapshot, write_snapshot
 from backtestr.storage.commit import Commit
 from backtestr.storage.layout import Layout
@@ -27,11 +33,13 @@ _SNAPSHOT_EVERY = 64
 class Journal:
     """A store's current version and, once it writes, the writer's lock and log.
 
-    Whoever changes the store holds ``writing`` from `begin` to `commit`; readers do not wait for it.
+    Whoever changes the store holds ``writing`` from `begin` to `commit`; readers do not wait for it. Versions whose
+    schema is newer than ``known_schema`` are refused, wherever they would be read or written.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, known_schema: int) -> None:
         self._layout = layout
+        self._known_schema = known_schema
         self._lock: WriterLock | None = None
         self._log: LogWriter | None = None
         self._tail: LogReader | None = None
@@ -43,13 +51,24 @@ class Journal:
         self.version = Version()
 
     def refresh(self) -> Version:
-        """Move forward to the last durable commit."""
+        """Move forward to the last durable commit.
+
+        Raises:
+            MigrationNewerError: its schema is newer than this release knows; the version stays what it was.
+        """
         with self._mutex:
+            version = self.version
             if self._tail is None:
-                self.version = load_snapshot(self._layout)
-                self._tail = LogReader(self._layout.log, self.version.lsn)
-                self._saved_lsn = self.version.lsn
-            self.version = self.version.apply_all(_decoded(_read(self._tail)))
+                version = load_snapshot(self._layout)
+                self._tail = LogReader(self._layout.log, version.lsn)
+                self._saved_lsn = version.lsn
+            records = _read(self._tail)
+            try:
+                self.version = self._known(version.apply_all(_decoded(records)))
+            except BaseException:
+                # the records were taken from the reader, and must be met again
+                self._tail = None
+                raise
             return self.version
 
     def past(self, *, lsn: int | None = None, time_ns: int | None = None) -> Version:
@@ -60,7 +79,7 @@ class Journal:
             for at, committed_ns, payload in _read(LogReader(self._layout.log, base.lsn))
             if (lsn is None or at <= lsn) and (time_ns is None or committed_ns <= time_ns)
         ]
-        return base.apply_all(_decoded(records))
+        return self._known(base.apply_all(_decoded(records)))
 
     def checkpoint(self) -> Version:
         """Write the current version to a snapshot, so that opening the store replays only what comes after it."""
@@ -89,6 +108,7 @@ class Journal:
             StoreLockedError: another process writes.
             StorePoisonedError: an earlier write failed.
             StoreClosedError: the store was closed.
+            MigrationNewerError: the schema is newer than this release knows.
         """
         with self._mutex:
             self._check_open()
@@ -97,8 +117,12 @@ class Journal:
             if self._log is None:
                 self._lock = self._lock or WriterLock(self._layout.lock)
                 self._log = LogWriter.open(self._layout.log, secrets.randbits(64))
-                self._sweep()
-                self.refresh()
+                try:
+                    self._sweep()
+                    self.refresh()
+                except MigrationNewerError:
+                    self._stop()
+                    raise
             return self.version
 
     def commit(self, commit: Commit) -> Version:
@@ -129,12 +153,24 @@ class Journal:
                 with contextlib.suppress(StoreIOError, OSError):
                     if self.version.lsn - self._saved_lsn >= _SNAPSHOT_EVERY:
                         self._save()
-                with contextlib.suppress(StoreIOError):
-                    self._log.close()
-            self._log = None
-            if self._lock is not None:
-                self._lock.release()
-                self._lock = None
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._log is not None and not self._poison:
+            with contextlib.suppress(StoreIOError):
+                self._log.close()
+        self._log = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _known(self, version: Version) -> Version:
+        if version.schema_version > self._known_schema:
+            raise MigrationNewerError(
+                f"store {self._layout.root} has schema {version.schema_version} at version {version.lsn}, "
+                f"this release knows up to {self._known_schema}; upgrade backtestr"
+            )
+        return version
 
     def _check_open(self) -> None:
         if self._is_closed:

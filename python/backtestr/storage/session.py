@@ -63,7 +63,7 @@ class Session:
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._verified: set[tuple[str, int, int, int]] = set()
         self._lock = threading.Lock()
-        self._columns: pa.Table | None = None
+        self._catalogs: list[tuple[pa.Table, str]] = []
         self._scratch = _scratch_home(layout, settings) / f"backtestr-{uuid.uuid4().hex}"
         weakref.finalize(self, _remove, self._scratch, os.getpid())
         spill = settings.temp_dir or layout.tmp
@@ -79,9 +79,6 @@ class Session:
             }
         )
         self._connection.execute("set TimeZone = 'UTC'")
-        self._connection.execute(f"create schema {SCHEMA}")
-        self._connection.execute(f"create schema {COMPUTED}")
-        self._connection.execute(_VWAP)
         folders = ", ".join(_text(f"{folder}/") for folder in (layout.data, self._scratch))
         self._connection.execute(f"set allowed_directories = [{folders}]")
         self._connection.execute("set enable_external_access = false")
@@ -100,17 +97,10 @@ class Session:
         with self._lock:
             if self.is_closed:
                 raise StoreClosedError(f"store {self._layout.root} is closed; open it again")
-            columns = version.tables["data_columns"]
-            if self._columns is None or not columns.equals(self._columns):
-                with self._connection.cursor() as maker:
-                    self._set_files(maker, _file_tables(version), {})
-                    for table in {*_file_tables(version), *SMALL_TABLES}:
-                        maker.execute(view_sql(table, columns))
-                    maker.execute(view_sql(BARS, columns, schema=COMPUTED))
-                self._columns = columns
+            catalog = self._catalog(version)
             cursor = self._connection.cursor()
             self._cursors.add(cursor)
-        cursor.execute(f"set search_path = '{SCHEMA}'")
+        cursor.execute(f"set search_path = '{catalog}.{SCHEMA}'")
         self._set_files(cursor, _file_tables(version), files, computed)
         if TICKS in files:
             for variable, (table, column) in _LISTED.items():
@@ -149,6 +139,27 @@ class Session:
                         cursor.interrupt()
                 time.sleep(_PAUSE_S)
         _remove(self._scratch, os.getpid())
+
+    def _catalog(self, version: Version) -> str:
+        """The database whose views have a version's columns.
+
+        Views are never replaced: a statement binds after its cursor was made, when another version may be in use.
+        """
+        columns = version.tables["data_columns"]
+        for known, catalog in self._catalogs:
+            if known is columns or known.equals(columns):
+                return catalog
+        catalog = f"store_{uuid.uuid4().hex}"
+        with self._connection.cursor() as maker:
+            maker.execute(f"attach ':memory:' as {catalog}")
+            maker.execute(f"use {catalog}")
+            maker.execute(f"create schema {SCHEMA}; create schema {COMPUTED}; {_VWAP}")
+            self._set_files(maker, _file_tables(version), {})
+            for table in {*_file_tables(version), *SMALL_TABLES}:
+                maker.execute(view_sql(table, columns))
+            maker.execute(view_sql(BARS, columns, schema=COMPUTED))
+        self._catalogs.append((columns, catalog))
+        return catalog
 
     def _set_files(
         self,
@@ -244,8 +255,7 @@ def view_sql(table: str, columns: pa.Table, *, schema: str = SCHEMA) -> str:
 
 
 def _file_tables(version: Version) -> list[str]:
-    names = version.tables["data_columns"]["table_name"].unique().to_pylist()
-    return [name for name in names if name not in SMALL_TABLES]
+    return [name for name in version.data_tables if name not in SMALL_TABLES]
 
 
 def _scratch_home(layout: Layout, settings: Settings) -> Path:

@@ -165,6 +165,17 @@ class Version:
         return [file for file in self.file_by_id.values() if file.table == table]
 
     @cached_property
+    def data_tables(self) -> tuple[str, ...]:
+        """Tables that have columns in ``data_columns``, those whose columns were all dropped aside."""
+        columns = self.tables["data_columns"]
+        return tuple(columns.filter(pc.is_null(columns["dropped_lsn"]))["table_name"].unique().to_pylist())
+
+    @cached_property
+    def schema_version(self) -> int:
+        """Number of the newest migration that is applied; 0 without one."""
+        return max((int(str(row["version"])) for row in self.rows_of("schema_migrations")), default=0)
+
+    @cached_property
     def symbols(self) -> dict[str, dict[str, int]]:
         """Ticks per symbol: rows, first and last instant (ns), and rows of each tick type; by name."""
         ticks = self.index.filter(pc.is_null(self.index["timeframe"]))
