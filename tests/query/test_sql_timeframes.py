@@ -236,8 +236,8 @@ def test_what_does_not_filter_is_refused(store: bt.Store, text: str) -> None:
     "text",
     [
         "select count(*) n from bars a join bars b using (symbol, timeframe, timestamp_ns) where a.timeframe = '20s'",
-        "select count(*) n from (select * exclude (vwap) from bars where timeframe = '20s') natural join "
-        "(select * exclude (vwap) from bars where timeframe = '20s')",
+        "select count(*) n from (select symbol, timeframe, timestamp_ns, close from bars where timeframe = '20s') "
+        "natural join (select symbol, timeframe, timestamp_ns, open from bars where timeframe = '20s')",
         "select count(b.close) n from bars a left join bars b on a.timeframe = b.timeframe "
         "and (a.symbol, a.timestamp_ns) = (b.symbol, b.timestamp_ns) where a.timeframe = '20s'",
         "select count(*) n from bars a where timeframe = '20s' and exists "
