@@ -20,8 +20,9 @@ PACKAGE = ROOT / "python" / "backtestr"
 BASE = {"models", "schema", "config", "errors", "instants", "machine"}
 MAY_IMPORT = {
     "cli": {"store", "query", "persist", "results", "config", "errors", "instants", "models"},
-    "store": {"upkeep", "ingest", "query", "persist", "results", "storage", *BASE},
-    "upkeep": {"ingest", "persist", "storage", *BASE},
+    "store": {"upkeep", "ingest", "persist", *BASE},
+    "upkeep": {"reader", "ingest", "persist", "storage", *BASE},
+    "reader": {"query", "persist", "storage", *BASE},
     "ingest": {"sources", "storage", *BASE},
     "query": {"storage", *BASE},
     "persist": {"storage", *BASE},

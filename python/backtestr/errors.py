@@ -118,6 +118,30 @@ class StoreIOError(StoreError, OSError):
     """The operating system refused a file operation of the store."""
 
 
+class MigrationError(StoreError):
+    """A migration cannot be run; the store is as it was."""
+
+
+class MigrationModifiedError(MigrationError, ValueError):
+    """A migration that the store applied was edited since: its checksum is another one."""
+
+
+class MigrationMissingError(MigrationError, LookupError):
+    """A migration that the store applied is not in this release."""
+
+
+class MigrationOrderError(MigrationError):
+    """A migration older than the store's schema was never applied."""
+
+
+class MigrationNewerError(MigrationError):
+    """The store's schema is newer than this release knows, so it neither reads nor writes it."""
+
+
+class MigrationIrreversibleError(MigrationError):
+    """A migration has no way down."""
+
+
 class DataCorruptError(StoreError, ValueError):
     """A data file does not match what the log says of it."""
 

@@ -16,6 +16,7 @@ __all__ = [
     "INSTANT",
     "MIN_NS",
     "QUARANTINE",
+    "STORED_BARS",
     "TEXT",
     "TICKS",
     "TURNOVER_SUM",
@@ -74,6 +75,9 @@ BARS: Final = pa.schema(
     ]
 )
 """Bars, in column order; open to close are null only where a bar spec leaves a bucket without an eligible price."""
+
+STORED_BARS: Final = pa.schema([field for field in BARS if field.name != "vwap"])
+"""Bars as files hold them: vwap is turnover / volume, computed on read."""
 
 QUARANTINE: Final = pa.schema(
     [

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any
 
-from backtestr import config, machine
-from backtestr.errors import (
-    ArgumentError,
-    StoreClosedError,
-    StoreNotFoundError,
-    StoreReadOnlyError,
-)
+from backtestr.errors import ArgumentError
 from backtestr.ingest.load import LoadOptions, load_source
 from backtestr.ingest.progress import Progress
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
 from backtestr.instants import Instant, range_ns
-from backtestr.models import BarSpec, IngestReport, ReviseReport, StoreInfo, ValidationRules, VersionDiff
-from backtestr.persist.history import compare, read_history, revert_to, tag_version, version_at
-from backtestr.persist.migrate import create_store
-from backtestr.query.describe import describe
-from backtestr.query.frame import Frame
-from backtestr.query.request import read_bars, read_ticks
-from backtestr.query.sql import run_sql
-from backtestr.storage import Storage
-from backtestr.storage.journal import Journal
-from backtestr.storage.layout import Layout
-from backtestr.storage.read import Reader
-from backtestr.storage.session import Session
-from backtestr.storage.snapshot import Version
+from backtestr.models import BarSpec, IngestReport, ReviseReport, ValidationRules
+from backtestr.persist.history import revert_to, tag_version
+from backtestr.persist.upgrade import Migrations
 from backtestr.upkeep import Upkeep
 
 
@@ -41,30 +23,6 @@ class Store(Upkeep):
 
     Reading is safe from many threads. The first write takes the writer's lock, which is held until `close`.
     """
-
-    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, **settings: Any) -> None:
-        self._path = Path(path)
-        self._read_only = read_only
-        self._options = settings
-        self._settings = config.Settings.load(**settings)
-        self._pid = os.getpid()
-        layout = Layout(self._path.absolute())
-        if self._settings.network_fs == "refuse":
-            machine.refuse_network(layout.root)
-        journal = Journal(layout)
-        if not layout.identity.exists():
-            if read_only:
-                raise StoreNotFoundError(
-                    f"no store at {self._path}; ingest something, or open it without read_only=True, to create it"
-                )
-            create_store(layout, journal, self._settings.materialized_timeframes)
-        layout.check()
-        journal.refresh()
-        self._pinned: Version | None = None
-        reader = Reader(layout, verify=self._settings.verify == "always")
-        self._storage: Storage | None = Storage(layout, self._settings, journal, reader)
-        self._session: Session | None = None
-        self._session_lock = threading.Lock()
 
     def ingest(
         self,
@@ -86,7 +44,7 @@ class Store(Upkeep):
         """Validate a source's rows and commit them with their bars.
 
         Args:
-            data: a file or folder, or Arrow data of any library.
+            data: a file, several, or a folder; Arrow data of any library; or columns by name.
             source: vendor preset; None finds out and says what it found.
             symbol: the rows' symbol where the source has none, or the name to store them under.
             feed: identity for deduplication; the preset has a default.
@@ -112,9 +70,8 @@ class Store(Upkeep):
             SequenceConflictError: a key that is stored arrived with other values.
 
         Example:
-            >>> import backtestr as bt, pyarrow as pa, datetime as dt, tempfile
-            >>> at = [dt.datetime(2024, 1, 2, 14, 30)]
-            >>> ticks = pa.table({"timestamp_utc": at, "price": ["1.5"], "volume": ["2"]})
+            >>> import backtestr as bt, tempfile
+            >>> ticks = {"timestamp_utc": ["2024-01-02T14:30:00"], "price": ["1.5"], "volume": ["2"]}
             >>> with bt.open(tempfile.mkdtemp()) as store:
             ...     store.ingest(ticks, symbol="A", feed="example").accepted
             1
@@ -143,97 +100,6 @@ class Store(Upkeep):
         taken = {name: value for name, value in given.items() if value is not None}
         return load_source(storage, data, how, source=source, **taken)
 
-    def ticks(
-        self,
-        symbols: str | Iterable[str] | None = None,
-        *,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        columns: Sequence[str] | None = None,
-        as_of: int | Instant | None = None,
-    ) -> Frame:
-        """Ticks with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc, sequence).
-
-        Args:
-            symbols: one, several, or None for all.
-            start: earliest instant.
-            end: exclusive.
-            columns: those to return; None for all.
-            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
-
-        Raises:
-            SymbolNotFoundError: no such symbol; a known one without rows in range is an empty frame.
-        """
-        storage, version = self._readable(), self._version(as_of)
-        return read_ticks(storage, version, symbols, *range_ns(start, end), columns)
-
-    def bars(
-        self,
-        symbols: str | Iterable[str] | None,
-        timeframe: str,
-        *,
-        start: Instant | None = None,
-        end: Instant | None = None,
-        price: str | None = None,
-        as_of: int | Instant | None = None,
-    ) -> Frame:
-        """Bars with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc).
-
-        Args:
-            symbols: one, several, or None for all.
-            timeframe: such as ``"5m"``; it divides a day or is a whole number of days.
-            start: first bar's earliest start.
-            end: exclusive.
-            price: ``"trade"``, ``"bid"``, ``"ask"`` or ``"mid"``; None takes the symbol's own basis.
-            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
-
-        Raises:
-            SymbolNotFoundError: no such symbol.
-            TimeframeError: no such timeframe.
-            ArgumentError: the basis must be named, or does not exist.
-        """
-        storage, version = self._readable(), self._version(as_of)
-        return read_bars(storage, version, symbols, timeframe, *range_ns(start, end), price)
-
-    def sql(
-        self,
-        text: str,
-        params: Sequence[Any] | Mapping[str, Any] | None = None,
-        *,
-        tables: Mapping[str, Any] | None = None,
-        as_of: int | Instant | None = None,
-    ) -> Frame:
-        """Run one SELECT over ``ticks``, ``bars`` and the other tables.
-
-        A timeframe that is not stored is computed where the statement requires it of ``bars``: ``timeframe = '20s'``.
-
-        Args:
-            text: the statement, in DuckDB's SQL.
-            params: values for ``?``, ``$1`` or ``$name``.
-            tables: your own frames, by the name the statement uses.
-            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
-
-        Raises:
-            SQLError: not one read-only statement over known tables, or it does not run.
-        """
-        storage, version = self._readable(), self._version(as_of)
-        with self._session_lock:
-            if self._session is None:
-                self._session = Session(storage.layout, storage.settings)
-        return run_sql(storage, self._session, version, text, params, tables or {})
-
-    def symbols(self) -> list[str]:
-        """All symbols, by name."""
-        return list(self._version().symbols)
-
-    def info(self) -> StoreInfo:
-        """What the store holds and how much it takes on disk."""
-        return describe(self._readable(), self._version(), read_only=self._read_only)
-
-    def quarantine(self) -> Frame:
-        """Rejected rows with reason, source line and raw text."""
-        return self.sql("select * from quarantine order by source, member, line")
-
     def delete(
         self,
         symbols: str | Iterable[str],
@@ -242,10 +108,24 @@ class Store(Upkeep):
         end: Instant | None = None,
         dry_run: bool = False,
     ) -> ReviseReport:
-        """Remove ticks with start ≤ timestamp_utc < end, and rebuild the bars they were in.
+        """Remove ticks with start ≤ timestamp_utc < end, and rebuild the bars they were in, as one commit.
+
+        Args:
+            symbols: one or several.
+            start: first instant to remove; None is the first there is.
+            end: exclusive.
+            dry_run: say what would go, remove nothing.
 
         Raises:
             SymbolNotFoundError: no such symbol.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     print(store.delete("A", end="2024-01-02T14:30:30", dry_run=True))
+            delete: 1 rows removed, 0 added (A) (tried only)
         """
         storage = self._writable()
         with storage.journal.writing:
@@ -263,6 +143,17 @@ class Store(Upkeep):
         Raises:
             InvalidTickError: a row to replace is not stored.
             SequenceConflictError: a corrected row's key is another stored row's.
+
+        Example:
+            >>> import backtestr as bt, pyarrow as pa, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     wrong = store.ticks("A", start="2024-01-02T14:30:30").to_arrow()
+            ...     position = wrong.schema.get_field_index("price")
+            ...     right = wrong.set_column(position, "price", pa.array(["11"]))
+            ...     print(store.correct(right, replacing=wrong))
+            correct: 1 rows removed, 1 added (A), commit 3
         """
         storage = self._writable()
         with storage.journal.writing:
@@ -277,15 +168,18 @@ class Store(Upkeep):
 
         Raises:
             InvalidTickError: a row to remove is not stored.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     print(store.cancel(store.ticks("A", end="2024-01-02T14:30:30")))
+            cancel: 1 rows removed, 0 added (A), commit 3
         """
         storage = self._writable()
         with storage.journal.writing:
             return cancel_rows(storage, rows, dry_run=dry_run)
-
-    @property
-    def bar_spec(self) -> BarSpec:
-        """The bar specification in force: which ticks make bars."""
-        return self._version().bar_spec
 
     def set_bar_spec(self, spec: BarSpec) -> ReviseReport:
         """Put a bar specification in force and rebuild all bars by it, as one commit.
@@ -330,10 +224,6 @@ class Store(Upkeep):
         past._session, past._session_lock = None, threading.Lock()
         return past
 
-    def history(self) -> Frame:
-        """All commits, oldest first: LSN, time, kind, files added and removed, tags, and a note (JSON)."""
-        return Frame(read_history(self._readable(), self._version()))
-
     def tag(self, name: str, when: int | Instant | None = None) -> int:
         """Name a version, by default the newest, for `at` and ``as_of=``; returns its LSN.
 
@@ -346,14 +236,6 @@ class Store(Upkeep):
             storage.journal.begin()
             return tag_version(storage, name, self._version(when))
 
-    def diff(self, old: int | Instant, new: int | Instant | None = None) -> VersionDiff:
-        """What changed from one version to another, by default the newest: files, ticks, bars, symbols.
-
-        Raises:
-            VersionNotFoundError: there is no such version.
-        """
-        return compare(self._readable(), self._version(old), self._version(new))
-
     def revert(self, when: int | Instant) -> int:
         """Make everything as it was at a version, as a new commit; returns its LSN. `at` still shows what was between.
 
@@ -365,53 +247,13 @@ class Store(Upkeep):
             storage.journal.begin()
             return revert_to(storage, self._version(when)).lsn
 
-    def refresh(self) -> int:
-        """Move forward to the last commit of the writer; returns its LSN."""
-        storage = self._readable()
-        return self._pinned.lsn if self._pinned is not None else storage.journal.refresh().lsn
-
-    def close(self) -> None:
-        """Release the writer's lock and all files; further use raises StoreClosedError."""
-        if self._storage is not None and os.getpid() == self._pid:
-            if self._pinned is None:
-                self._storage.journal.close()
-            if self._session is not None:
-                self._session.close()
-        self._storage = self._session = None
-
-    def _version(self, when: int | Instant | None = None) -> Version:
-        newest = self._readable().journal.version if self._pinned is None else self._pinned
-        return newest if when is None else version_at(self._readable(), newest, when)
-
-    def _readable(self) -> Storage:
-        if self._storage is None:
-            raise StoreClosedError(f"store {self._path} is closed; open it again")
-        if os.getpid() != self._pid:
-            raise StoreClosedError(f"store {self._path} was opened before a fork; open it again in this process")
-        return self._storage
-
-    def _writable(self) -> Storage:
-        storage = self._readable()
-        if self._pinned is not None:
-            raise StoreReadOnlyError(f"version {self._pinned.lsn} is the past; write to the store itself")
-        if self._read_only:
-            raise StoreReadOnlyError(f"store {self._path} was opened with read_only=True; open it again to write")
-        return storage
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    @property
+    def migrations(self) -> Migrations:
+        """The schema's versions: ``status()``, ``plan()``, ``up()``, ``down()``."""
+        return Migrations(self._readable, self._writable, self._version)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self._path), self._options, None if self._pinned is None else self._pinned.lsn)
-
-    def __repr__(self) -> str:
-        state = "closed" if self._storage is None else f"lsn {self._version().lsn}"
-        return f"Store({str(self._path)!r}, {state})"
 
 
 def open_store(path: str | os.PathLike[str], *, read_only: bool = False, **settings: Any) -> Store:
@@ -426,6 +268,7 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False, **setti
         StoreNotFoundError: ``read_only`` and nothing there.
         StoreFormatError: the folder holds something else.
         StoreLockedError: creating it while another process does.
+        MigrationNewerError: its schema is newer than this release knows.
 
     Example:
         >>> import backtestr as bt, tempfile

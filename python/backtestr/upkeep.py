@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 from backtestr.errors import ArgumentError
 from backtestr.ingest.progress import Progress, shown
 from backtestr.ingest.rebuild import rebuild_bars
-from backtestr.instants import Instant
 from backtestr.models import RepairReport, VerifyReport
 from backtestr.persist.repair import repair_store
 from backtestr.persist.verify import verify_store
-from backtestr.storage import Storage
+from backtestr.reader import StoreReader
 from backtestr.storage.catalog import publish_catalog
-from backtestr.storage.snapshot import Version
 
 
-class Upkeep(ABC):
-    """What `Store` offers beside reading and writing rows."""
+class Upkeep(StoreReader):
+    """What `backtestr.Store` offers beside reading and writing rows."""
 
     def checkpoint(self) -> int:
         """Write a snapshot, so that the store opens without replaying its log up to here; returns its LSN.
@@ -84,12 +80,3 @@ class Upkeep(ABC):
         storage = self._readable() if dry_run else self._writable()
         with storage.journal.writing, shown(progress) as tell:
             return repair_store(storage, rebuild_bars, deep=deep, grace_s=grace_s, dry_run=dry_run, tell=tell)
-
-    @abstractmethod
-    def _readable(self) -> Storage: ...
-
-    @abstractmethod
-    def _writable(self) -> Storage: ...
-
-    @abstractmethod
-    def _version(self, when: int | Instant | None = None) -> Version: ...

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,7 @@ def test_info_and_symbols(run: Run, market: Path) -> None:
     assert run("symbols", "-s", market)[1] == "IBM\n"
     assert run("quarantine", "-s", market, "--json")[1] == "[]\n"
     assert "backtestr" in json.loads(run("versions", "--json")[1])
+    assert run("--version")[:2] == (0, f"{bt.__version__}\n")
     assert json.loads(run("config", "show", "--json")[1])["zstd_level"]["origin"] == "default"
 
 
@@ -120,6 +122,8 @@ def test_delete_asks_first(run: Run, tmp_path: Path) -> None:
     ("words", "code", "message"),
     [
         (["bars", "IBN", "1h"], 1, "nearest are 'IBM'"),
+        (["bars", "ibm", "1h"], 1, "nearest are 'IBM'"),
+        (["bars", ",", "1h"], 2, "names no symbol"),
         (["bars", "IBM", "7m"], 2, "divide a day"),
         (["bars", "IBM", "1h", "--start", "2014", "--end", "2013-01-01"], 2, "start='2014'"),
         (["sql", "drop table ticks"], 1, "one SELECT"),
@@ -185,3 +189,21 @@ def test_verify_and_repair(run: Run, market: Path, tmp_path: Path) -> None:
     file.write_bytes(b"")
     assert run("repair", broken, "--json")[0] == 1
     assert run("verify", tmp_path / "none")[0] == 1
+
+
+def test_migrations_go_up_and_down(run: Run, tmp_path: Path) -> None:
+    with tarfile.open(SAMPLES.parent / "tests/data/store_v1.tar.xz") as archive:
+        archive.extractall(tmp_path / "m", filter="data")
+    where = ("-s", tmp_path / "m")
+    states = [one["state"] for one in json.loads(run("migrate", "status", *where, "--json")[1])]
+    assert states == ["applied", "pending"]
+    assert run("migrate", "plan", *where)[1].startswith("schema 1 to 2\n  up    0002_indicators\n  not run")
+    assert json.loads(run("migrate", "up", *where, "--dry-run", "--json")[1])["lsn"] is None
+    assert json.loads(run("migrate", "up", *where, "--json")[1])["lsn"] == 4
+    assert run("migrate", "up", *where)[:2] == (0, "schema 2: nothing to migrate\n")
+    assert "0002_indicators  applied" in run("migrate", "status", *where)[1]
+    assert run("migrate", "up", *where, "--to", "9")[0] == 2
+    assert "about" in run("migrate", "down", *where, "--dry-run")[1]
+    assert "commit 5" in run("migrate", "down", *where, "--to", "1", "--yes")[1]
+    code, _, err = run("migrate", "down", *where, "--yes")
+    assert (code, "relies on" in err) == (1, True)

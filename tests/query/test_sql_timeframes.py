@@ -211,11 +211,57 @@ def test_as_of_joins_filter_on_their_condition(store: bt.Store) -> None:
         "select * from bars b where exists (select 1 where b.timeframe = '20s')",
         "select * from bars where columns('timeframe') = '20s'",
         "select * from bars where (timeframe = '20s') = true",
+        "select * from bars where timeframe like '20s'",
+        "select * from bars where timeframe between '20s' and '20s'",
+        "select * from bars where timeframe >= '20s' and timeframe <= '20s'",
+        "select * from bars where regexp_full_match(timeframe, '20s')",
+        "select * from bars where list_position(['20s'], timeframe) > 0",
+        "select * from bars where nullif(timeframe, '20s') is null",
+        "select * from bars b where (select b.timeframe) = '20s'",
+        "select * from bars, (select '20s' as tf) p where timeframe = p.tf",
+        "with p as (select '20s' as tf) select * from bars where timeframe in (from p)",
+        "select * from (values ('20s')) v(tf) join bars on timeframe = tf",
+        "select * from bars join w using (timeframe) where w.timeframe = '20s'",
+        "select * from bars natural join w where w.timeframe = '20s'",
+        "select * from bars where timeframe = '20s' and (symbol, timeframe) in (select symbol, timeframe from bars)",
+        "with d as (from bars) select * from bars b join d using (timeframe) where b.timeframe = '20s'",
     ],
 )
 def test_what_does_not_filter_is_refused(store: bt.Store, text: str) -> None:
     with pytest.raises(SQLError, match="20s"):
-        store.sql(text)
+        store.sql(text, tables={"w": pa.table({"timeframe": ["20s"]})})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "select count(*) n from bars a join bars b using (symbol, timeframe, timestamp_ns) where a.timeframe = '20s'",
+        "select count(*) n from (select symbol, timeframe, timestamp_ns, close from bars where timeframe = '20s') "
+        "natural join (select symbol, timeframe, timestamp_ns, open from bars where timeframe = '20s')",
+        "select count(b.close) n from bars a left join bars b on a.timeframe = b.timeframe "
+        "and (a.symbol, a.timestamp_ns) = (b.symbol, b.timestamp_ns) where a.timeframe = '20s'",
+        "select count(*) n from bars a where timeframe = '20s' and exists "
+        "(from bars b where b.timeframe = a.timeframe and b.timestamp_ns = a.timestamp_ns and b.symbol = a.symbol)",
+        "select sum(l.n) n from bars a, lateral (select count(*) n from bars b where b.timeframe = a.timeframe "
+        "and b.symbol = a.symbol and b.timestamp_ns = a.timestamp_ns) l where a.timeframe = '20s'",
+    ],
+)
+def test_what_equals_it_shows_it_too(store: bt.Store, text: str) -> None:
+    assert store.sql(text).to_pylist()[0]["n"] == len(expected(store, "20s"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from bars b(x, timeframe, symbol) where x = 'A' and timeframe = '20s' and symbol = 'trade'",
+        "select timestamp_ns from bars b(timeframe, symbol) where symbol = '20s' and timeframe = 'A'",
+        "select timestamp_ns from bars b(timeframe) where timeframe_1 = '20s' and timeframe = 'A'",
+        "select timestamp_ns, symbol as timeframe from bars where timeframe = '20s' and symbol = 'A'",
+    ],
+)
+def test_names_that_stand_for_others(store: bt.Store, text: str) -> None:
+    wanted = [row["timestamp_ns"] for row in expected(store, "20s", ["A"])]
+    assert sorted(store.sql(text).to_arrow()["timestamp_ns"].to_pylist()) == wanted
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,19 @@ def ends(stops: list[int], values: pa.Array) -> pa.Array:
     return pa.RunEndEncodedArray.from_arrays(pa.array(stops, pa.int32()), values)
 
 
+def misaligned(rows: pa.Table) -> pa.Table:
+    """As read from a file whose buffers are aligned to 8 bytes only: decimals want 16."""
+    units = np.frombuffer(rows["price"].combine_chunks().cast(pa.decimal128(18, 8)).buffers()[1], np.uint8)
+    room = np.zeros(len(units) + 32, np.uint8)
+    start = 8 - room.ctypes.data % 16 + 16
+    room[start : start + len(units)] = units
+    price = pa.Array.from_buffers(pa.decimal128(18, 8), rows.num_rows, [None, pa.py_buffer(room)[start:]])
+    assert price.buffers()[1].address % 16 == 8
+    return rows.set_column(rows.column_names.index("price"), "price", price)
+
+
 LAYOUTS = {
+    "misaligned": lambda: misaligned(ticks()),
     "sliced": lambda: pa.concat_tables([ticks(), ticks()]).combine_chunks().slice(3, 3),
     "chunked": lambda: pa.concat_tables([ticks().slice(0, 0), ticks().slice(0, 1), ticks().slice(1, 2)]),
     "run ends": lambda: ticks(

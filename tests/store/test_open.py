@@ -132,6 +132,8 @@ def test_what_is_not_a_store(tmp_path: Path) -> None:
     for name in ("file", "full"):
         with pytest.raises(StoreFormatError):
             bt.open(tmp_path / name)
+        with pytest.raises(StoreNotFoundError):
+            bt.open(tmp_path / name, read_only=True)
     assert (tmp_path / "full" / "thesis.txt").read_text() == "x"
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import backtestr as bt
-from backtestr.errors import ArgumentError, SequenceConflictError, SourceStructureError
+from backtestr.errors import ArgumentError, SequenceConflictError, SourceStructureError, SymbolNotFoundError
 from backtestr.sources import OpenedSource, TickBatch, register
 from tests.kernels import model
 from tests.kernels.ticks import rows_of
@@ -86,7 +86,7 @@ def test_stored_timeframes_are_those_of_the_store(tmp_path: Path) -> None:
         assert [row["timeframe"] for row in frames] == ["1d", "1m"]
         assert store.bars("A", "1h").num_rows == 2
         assert store.bars("A", "1h").to_pylist()[0] == made[0]
-        assert_bars_in_step(store)
+        assert_bars_in_step(store, "1m 1d")
 
 
 def test_a_key_that_comes_twice_far_apart_is_a_conflict(store: bt.Store, numbered_feed) -> None:
@@ -111,6 +111,21 @@ def test_correct_and_cancel_try_first(store: bt.Store, numbered_feed) -> None:
     assert store.correct(trades([(1, "5", "1")], sequence=[2]), dry_run=True).removed == 1
     assert store.cancel(trades([(1, "2", "1")], sequence=[2]), dry_run=True).removed == 1
     assert store.ticks().to_pylist() == before
+
+
+def test_a_symbol_named_twice_is_deleted_once(store: bt.Store) -> None:
+    store.ingest(trades([(0, "1", "1"), (86_400, "2", "1")]), feed="f")
+    assert store.delete(["A", "A"], end=START + 10**9).removed == 1
+    assert_bars_in_step(store)
+
+
+def test_delete_names_what_it_deletes(store: bt.Store) -> None:
+    store.ingest(trades([(0, "1", "1")]), feed="f")
+    with pytest.raises(SymbolNotFoundError, match="nearest are 'A'"):
+        store.delete("a")
+    with pytest.raises(ArgumentError, match="name the symbols"):
+        store.delete(None)
+    assert store.symbols() == ["A"]
 
 
 def test_readers_do_not_wait_for_a_load(store: bt.Store) -> None:

@@ -67,7 +67,6 @@ def test_parameters_and_frames(store: bt.Store) -> None:
         "select 1; select 2",
         "copy ticks to 'x.csv'",
         "with y as (copy (select 1) to 'x.csv') select * from y",
-        "insert into ticks values (1)",
         "create table x (a int)",
         "attach 'x.duckdb'",
         "install httpfs",
@@ -108,4 +107,4 @@ def test_refused(store: bt.Store, text: str) -> None:
     ],
 )
 def test_taken(store: bt.Store, text: str) -> None:
-    assert store.sql(text).num_rows >= 0
+    assert store.sql(text).columns

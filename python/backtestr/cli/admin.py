@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from backtestr.cli.output import choose_format, is_terminal, write_rows, write_value
-from backtestr.cli.session import AsJson, End, Format, Limit, Output, Start, StoreFolder, StorePath, opened
+from backtestr.cli.session import (
+    AsJson,
+    End,
+    Format,
+    Limit,
+    Output,
+    Start,
+    StoreFolder,
+    StorePath,
+    opened,
+    symbol_names,
+)
 from backtestr.config import Settings
 
 
@@ -62,11 +73,11 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Remove ticks of a symbol and rebuild its bars, as one commit."""
+    names = symbol_names(symbol)
     if not (dry_run or yes):
         typer.confirm(
             f"Remove ticks of {symbol} from {start or 'the first'} to {end or 'the last'}?", abort=True, err=True
         )
-    names = [name for name in symbol.split(",") if name]
     with opened(store, read_only=False) as market_data:
         write_value(market_data.delete(names, start=start, end=end, dry_run=dry_run), as_json=as_json)
 

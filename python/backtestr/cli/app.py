@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from backtestr.cli import admin, data
+from backtestr._native import __version__
+from backtestr.cli import admin, data, migrate
 from backtestr.errors import ArgumentError, BacktestrError, ConfigError, TimeframeError
 
 _FAILURE, _USAGE = 1, 2
@@ -65,9 +66,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Exact ticks and bars: take vendor files in, read them back.
 
@@ -77,6 +87,7 @@ def options(
 
 data.register(app)
 admin.register(app)
+migrate.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from backtestr.cli.output import choose_format, is_terminal, write_rows, write_value
-from backtestr.cli.session import AsJson, End, Format, Limit, Output, Start, StorePath, opened
+from backtestr.cli.session import AsJson, End, Format, Limit, Output, Start, StorePath, opened, symbol_names
 from backtestr.errors import ArgumentError
 from backtestr.models import ValidationRules
 
@@ -30,11 +30,18 @@ def ingest(
     market: Annotated[str | None, typer.Option(help="Market, where the format asks for one.")] = None,
     feed: Annotated[str | None, typer.Option(help="Identity under which rows are deduplicated.")] = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of the file's times, such as America/New_York.")] = None,
-    mode: Annotated[str, typer.Option(help="merge or replace.")] = "merge",
-    start: Start = None,
-    end: End = None,
+    mode: Annotated[
+        str, typer.Option(help="merge adds what is not there; replace first removes what is, in the range that comes.")
+    ] = "merge",
+    start: Annotated[
+        str | None, typer.Option(help="With --mode replace: first instant to replace, else the first that comes.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(help="With --mode replace: first instant to keep, else the one after the last.")
+    ] = None,
     max_rejected: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of rejected rows to abort at.")
+        float | None,
+        typer.Option(min=0, max=1, help="Share of rejected rows above which nothing is stored; 0.1 unless set."),
     ] = None,
     allow: Annotated[
         list[str] | None,
@@ -50,9 +57,9 @@ def ingest(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take vendor files in: check every row, store it once, build its bars.
+    """Check, store and aggregate vendor files.
 
-    Each file is one commit; --json prints one object per file and line.
+    Every row is checked and stored once, and its bars are built. Each path is one commit, and a line of --json.
     """
     given = {"market": market, "timezone": timezone, **dict(map(_option, option or []))}
     rules = ValidationRules().allowing(*allow) if allow else None
@@ -92,7 +99,7 @@ def bars(
     """Print bars of a timeframe."""
     chosen = choose_format(style, as_json=as_json, output=output)
     with opened(store, read_only=True) as market_data:
-        frame = market_data.bars(_symbols(symbol), timeframe, start=start, end=end, price=price)
+        frame = market_data.bars(symbol_names(symbol), timeframe, start=start, end=end, price=price)
         write_rows(frame, style=chosen, output=output, limit=limit)
 
 
@@ -113,7 +120,7 @@ def ticks(
     chosen = choose_format(style, as_json=as_json, output=output)
     with opened(store, read_only=True) as market_data:
         frame = market_data.ticks(
-            None if symbol is None else _symbols(symbol),
+            None if symbol is None else symbol_names(symbol),
             start=start,
             end=end,
             columns=None if columns is None else [name.strip() for name in columns.split(",")],
@@ -122,7 +129,9 @@ def ticks(
 
 
 def sql(
-    text: Annotated[str, typer.Argument(help="One SELECT over ticks and bars.", show_default=False)],
+    text: Annotated[
+        str, typer.Argument(help="One SELECT over ticks, bars, quarantine and the other tables.", show_default=False)
+    ],
     store: StorePath,
     style: Format = None,
     output: Output = None,
@@ -133,10 +142,6 @@ def sql(
     chosen = choose_format(style, as_json=as_json, output=output)
     with opened(store, read_only=True) as market_data:
         write_rows(market_data.sql(text), style=chosen, output=output, limit=limit)
-
-
-def _symbols(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
 
 
 def _option(text: str) -> tuple[str, Any]:

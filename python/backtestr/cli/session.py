@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backtestr.config import STORE_VARIABLE
+from backtestr.errors import ArgumentError
 
 if TYPE_CHECKING:
     from backtestr.store import Store
@@ -30,6 +31,18 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="File to write instead of the terminal; its suffix says the format."),
 ]
+
+
+def symbol_names(text: str) -> list[str]:
+    """The symbols of an argument, with commas between.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ArgumentError(f"symbol {text!r} names no symbol; write IBM or IBM,SPY")
+    return names
 
 
 @contextmanager

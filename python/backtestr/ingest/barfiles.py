@@ -13,6 +13,7 @@ from backtestr.ingest.encode import Encoder
 from backtestr.ingest.spool import split_intervals
 from backtestr.models import Timeframe
 from backtestr.storage import Storage
+from backtestr.storage.keys import symbol_codes, times_ns
 from backtestr.storage.layout import BARS
 from backtestr.storage.snapshot import Version
 
@@ -66,9 +67,9 @@ def _within(rows: pa.Table, symbols: list[str], stale: Windows) -> npt.NDArray[n
     empty = (0, 0)
     lows = np.array([stale[name][0] if name in symbols else empty[0] for name in names], np.int64)
     highs = np.array([stale[name][1] if name in symbols else empty[1] for name in names], np.int64)
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in rows["symbol"].chunks])
-    times = np.concatenate([chunk.cast(pa.int64()).to_numpy() for chunk in rows["timestamp_utc"].chunks])
-    return (times >= lows[codes]) & (times < highs[codes])  # type: ignore[no-any-return]
+    codes = symbol_codes(rows)
+    times = times_ns(rows)
+    return (times >= lows[codes]) & (times < highs[codes])
 
 
 def sort_bars(bars: pa.Table) -> pa.Table:
@@ -76,7 +77,7 @@ def sort_bars(bars: pa.Table) -> pa.Table:
     bars = bars.unify_dictionaries().combine_chunks()
     if bars.num_rows == 0:
         return bars
-    keys = [bars["timestamp_utc"].chunk(0).cast(pa.int64()).to_numpy()]
+    keys = [times_ns(bars)]
     for name in ("price_basis", "symbol", "timeframe"):
         column = bars[name].chunk(0)
         values = column.dictionary.to_pylist()

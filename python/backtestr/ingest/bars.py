@@ -10,12 +10,11 @@ import pyarrow.compute as pc
 
 from backtestr._native import BarAggregator, aggregate_bars
 from backtestr.models import BarSpec, Timeframe
-from backtestr.schema import BARS
+from backtestr.schema import STORED_BARS
 from backtestr.storage.computed import tick_chunks
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import Version
 
-_STORED = [name for name in BARS.names if name != "vwap"]
 _NEEDED = {"trade": {"price"}, "bid": {"bid"}, "ask": {"ask"}, "mid": {"bid", "ask"}}
 
 
@@ -48,14 +47,18 @@ class BarBuilder:
                 bars = aggregate_bars(mine, self._timeframes, price=basis, bar_spec=self._spec)
             else:
                 bars = self._aggregator(basis, mine.column_names).update(mine)
-            self._bars.append(bars.select(_STORED))
+            self._bars.append(bars.select(STORED_BARS.names))
+
+    def close(self) -> None:
+        """End the running bars: what comes next may be of any time."""
+        self._bars += [aggregator.finish().select(STORED_BARS.names) for aggregator in self._aggregators.values()]
+        self._aggregators = {}
 
     def finish(self) -> pa.Table:
         """All bars, the running ones included; columns of the canonical schema without vwap."""
-        parts = [BARS.empty_table().select(_STORED), *self._bars]
-        parts += [aggregator.finish().select(_STORED) for aggregator in self._aggregators.values()]
-        self._aggregators, self._bars = {}, []
-        return pa.concat_tables(parts)
+        self.close()
+        bars, self._bars = self._bars, []
+        return pa.concat_tables([STORED_BARS.empty_table(), *bars])
 
     def _aggregator(self, basis: str, columns: Sequence[str]) -> BarAggregator:
         # Symbols that are rebuilt bring all columns of the store, new ones those of the load.

@@ -113,10 +113,11 @@ def commit_change(
                 encoder.add(TICKS, addition.interval, chunk, addition.columns)
                 if is_one:
                     encoder.end(TICKS, addition.interval)
-                builder.feed(chunk, fresh, is_whole=is_one and step <= DAY_NS)
+                builder.feed(chunk, fresh, is_whole=is_one)
             encoder.end(TICKS, addition.interval)
-            # Intervals are whole days: with bars of up to a day, none goes on into the next interval.
-            if not stale and step <= DAY_NS:
+            # Intervals are whole days, and a month goes on behind a day of its own: no bar may wait for the next one.
+            builder.close()
+            if not stale:
                 _encode_bars(storage, encoder, builder)
         _rewrite_ticks(storage, base, change.removed, encoder)
         ticks = encoder.written()
@@ -150,19 +151,22 @@ def bases_after(base: Version, symbol: str, touch: Touched) -> tuple[str, ...]:
 
 
 def _stale_windows(base: Version, touched: Mapping[str, Touched], step: int) -> dict[str, tuple[int, int]]:
-    """The whole coarsest buckets that a change touches, for symbols with rows there; all time if the basis changes."""
+    """The whole coarsest buckets that a change touches, for symbols with rows there; all time if the basis changes.
+
+    Bars longer than a day reach over intervals, so those of every symbol are made from what is stored.
+    """
     windows = {}
     for symbol, touch in touched.items():
         known = base.symbols.get(symbol)
-        if known is None:
+        if known is None and step <= DAY_NS:
             continue
         window = touch.low // step * step, (touch.high // step + 1) * step
-        if bases_after(base, symbol, touch) != price_bases([known[kind] for kind in KINDS]):
+        if known is not None and bases_after(base, symbol, touch) != price_bases([known[kind] for kind in KINDS]):
             window = (
                 min(window[0], known["min_ns"] // step * step),
                 max(window[1], (known["max_ns"] // step + 1) * step),
             )
-        if base.spans(symbol, *window):
+        if step > DAY_NS or base.spans(symbol, *window):
             windows[symbol] = window
     return windows
 

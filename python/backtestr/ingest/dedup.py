@@ -13,19 +13,17 @@ import pyarrow.compute as pc
 from backtestr._native import index_runs
 from backtestr.errors import SequenceConflictError
 from backtestr.ingest.identity import (
-    BY_KEY,
-    BY_VALUE,
-    KEY,
-    VALUES,
     Removed,
     are_same,
     numbered,
-    pair,
+    pair_by_key,
+    pair_by_value,
     refuse_other_values,
     scratch,
 )
 from backtestr.ingest.members import find_repeats
 from backtestr.storage import Storage
+from backtestr.storage.keys import symbol_codes, symbol_names
 from backtestr.storage.read import Located
 from backtestr.storage.snapshot import Version
 
@@ -64,7 +62,7 @@ class Merge:
             repeats = find_repeats(rows, members, self._scratch)
             self.duplicates += len(repeats)
             rows = _leave_out(rows, repeats)
-        if not self.row_unique and not any(symbol in self.version.symbols for symbol in _names(rows)):
+        if not self.row_unique and not any(symbol in self.version.symbols for symbol in symbol_names(rows)):
             return rows
         runs = _Runs.of(rows)
         located = self._existing(runs)
@@ -127,7 +125,7 @@ class Merge:
         if are_same(rows, located.rows):
             self.duplicates += rows.num_rows
             return rows.slice(0, 0)
-        pairs = pair(self._scratch(), rows, located.rows, BY_VALUE, [*VALUES, "copy"])
+        pairs = pair_by_value(self._scratch(), rows, located.rows)
         pairs = pairs.filter(pc.is_valid(pairs["new_row"]))
         both = pairs.filter(pc.is_valid(pairs["old_row"]))
         moved = both.filter(pc.less(both["new_sequence"], both["old_sequence"]))
@@ -137,7 +135,7 @@ class Merge:
         return rows.take(pa.array(np.sort(np.concatenate(fresh).astype(np.int64))))
 
     def _by_key(self, rows: pa.Table, located: Located) -> pa.Table:
-        pairs = pair(self._scratch(), rows, located.rows, BY_KEY, KEY)
+        pairs = pair_by_key(self._scratch(), rows, located.rows)
         both = pairs.filter(pc.and_(pc.is_valid(pairs["new_row"]), pc.is_valid(pairs["old_row"])))
         new, old = both["new_row"].to_numpy(), both["old_row"].to_numpy()
         refuse_other_values(rows.take(pa.array(new)), located.rows.take(pa.array(old)))
@@ -186,12 +184,8 @@ def _leave_out(rows: pa.Table, which: npt.NDArray[np.int64]) -> pa.Table:
     return rows.filter(pa.array(keep))
 
 
-def _names(rows: pa.Table) -> list[str]:
-    return rows["symbol"].unique().to_pylist()  # type: ignore[no-any-return]
-
-
 def _keys_ascend(rows: pa.Table) -> bool:
     """Whether sequences rise within each symbol, which makes every key unique."""
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in rows["symbol"].chunks])
+    codes = symbol_codes(rows)
     rises = np.diff(rows["sequence"].to_numpy()) > 0
     return bool(np.all(rises | (np.diff(codes) != 0)))

@@ -16,10 +16,8 @@ from backtestr.storage.read import Located
 
 VALUES = [name for name in TICKS.names if name != "sequence"]
 """What a row is where its feed does not number rows."""
-KEY = ["feed_id", "symbol", "epoch", "class", "sequence"]
+_KEY = ["feed_id", "symbol", "epoch", "class", "sequence"]
 """What names a row where its feed does; ``class`` tells trades from quotes."""
-BY_VALUE = f"row_number() over (partition by {', '.join(VALUES)}, origin order by sequence, row) as copy"
-BY_KEY = "tick_type = 0 as class"
 
 
 @dataclass(slots=True)
@@ -62,8 +60,24 @@ def scratch(storage: Storage) -> duckdb.DuckDBPyConnection:
     )
 
 
-def pair(connection: duckdb.DuckDBPyConnection, new: pa.Table, old: pa.Table, extra: str, keys: list[str]) -> pa.Table:
-    """New and old rows side by side by key (nulls are equal): row and sequence of each, null where it has no other."""
+def pair_by_value(connection: duckdb.DuckDBPyConnection, new: pa.Table, old: pa.Table) -> pa.Table:
+    """New and old rows of equal values side by side, the first copy with the first; see `pair_by_key`."""
+    copy = f"row_number() over (partition by {', '.join(VALUES)}, origin order by sequence, row) as copy"
+    return _pair(connection, new, old, copy, [*VALUES, "copy"])
+
+
+def pair_by_key(connection: duckdb.DuckDBPyConnection, new: pa.Table, old: pa.Table) -> pa.Table:
+    """New and old rows of equal key side by side.
+
+    Returns:
+        ``new_row``, ``new_sequence``, ``old_row`` and ``old_sequence``: number and sequence of the row on each side,
+        null on the side that has none.
+    """
+    return _pair(connection, new, old, "tick_type = 0 as class", _KEY)
+
+
+def _pair(connection: duckdb.DuckDBPyConnection, new: pa.Table, old: pa.Table, extra: str, keys: list[str]) -> pa.Table:
+    # Rows are grouped, not joined: to a group nulls are equal.
     with connection.cursor() as cursor:
         cursor.register("new_rows", numbered(new))
         cursor.register("old_rows", numbered(old))

@@ -17,9 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr._native import TickValidator
-from backtestr.errors import ArgumentError, FeedConflictError, SourceAmbiguousError, TooManyRejectedError
+from backtestr.errors import TooManyRejectedError
 from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, complete_layouts, touch
 from backtestr.ingest.dedup import Merge
+from backtestr.ingest.feeds import ExchangeIds, LoadFeed
 from backtestr.ingest.identity import Removed
 from backtestr.ingest.members import MEMBER, Members
 from backtestr.ingest.progress import Progress, shown
@@ -35,11 +36,13 @@ from backtestr.storage.snapshot import Version
 from backtestr.storage.ties import sort_by_names
 
 _PREFETCHED = 2
+_MOST_BYTES_PER_ROW = 64.0
+"""More Parquet bytes than a row of ticks takes in practice: a load that is small even so is not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a source is taken in; see `backtestr.Store.ingest`."""
+    """How a source is taken in; see `backtestr.Store.ingest`. Instants are ns since 1970-01-01 UTC, end exclusive."""
 
     mode: str
     start: int | None
@@ -89,21 +92,10 @@ class _Intake:
     def __init__(
         self, storage: Storage, base: Version, source: OpenedSource, options: LoadOptions, spool: Spool
     ) -> None:
-        self._storage, self._base, self._source, self._options, self._spool = (
-            storage,
-            base,
-            source,
-            options,
-            spool,
-        )
-        self._exchanges = _Codes({str(row["code"]): int(str(row["id"])) for row in base.rows_of("exchanges")})
-        feeds = {str(row["name"]): row for row in base.rows_of("feeds")}
-        self._feed = source.feed or source.name
-        known = feeds.get(self._feed)
-        self._new_feed = known is None
-        self._feed_id = len(feeds) + 1 if known is None else int(str(known["id"]))
-        # How a feed's rows are told apart is settled by its first load.
-        self._row_unique = source.row_unique_sequence if known is None else bool(known["row_unique_sequence"])
+        self._storage, self._base, self._spool = storage, base, spool
+        self._source, self._options = source, options
+        self._exchanges = ExchangeIds(base)
+        self._feed = LoadFeed(base, source)
         self._quarantine = QuarantineWriter(source.name)
         self._reasons: Counter[str] = Counter()
         self._touched: dict[str, Touched] = {}
@@ -140,16 +132,15 @@ class _Intake:
         self._quarantine.add(rejected, batch.member, self._validated, batch.locate)
         self._validated += rows.num_rows
         days = touch(self._touched, accepted)
-        if member and not self._row_unique:
+        if member and not self._feed.row_unique:
             accepted = accepted.append_column(MEMBER, pa.array(np.full(accepted.num_rows, member, np.int32)))
         self._spool.add(accepted, days)
         self._tell(self._rows_in, None, f"reading {batch.member}")
 
     def commit(self, began: float) -> IngestReport:
         """Merge with what is stored, write, commit and report."""
-        self._check_feeds()
-        merge = Merge(self._storage, self._base, self._row_unique)
-        new_rows = self._new_rows()
+        self._feed.check(self._touched, allow_mixed=self._options.allow_mixed)
+        merge = Merge(self._storage, self._base, self._feed.row_unique)
         replaced = self._take_out(merge.removed) if self._options.mode == "replace" else 0
         version, bytes_on_disk, files = self._base, 0, 0
         if self._options.dry_run:
@@ -161,7 +152,7 @@ class _Intake:
                 "ingest",
                 self._touched,
                 merge.removed,
-                new_rows,
+                self._feed.new_rows(self._touched) | self._exchanges.new_rows(),
                 self._quarantine.write(self._storage),
                 self._note(),
                 merge.check_repeats,
@@ -173,7 +164,7 @@ class _Intake:
         rejecting = {name: count for name, count in self._reasons.items() if name in self._rejecting()}
         return IngestReport(
             source=self._source.described,
-            feed=self._feed,
+            feed=self._feed.name,
             rows_in=self._rows_in,
             accepted=self._rows_in - self._rejected - merge.duplicates,
             rejected=self._rejected,
@@ -204,7 +195,7 @@ class _Intake:
         if "exchange" in names:
             position = names.index("exchange")
             names[position] = "exchange_id"
-            columns[position] = self._exchanges.ids(columns[position])
+            columns[position] = self._exchanges.encode(columns[position])
         return pa.RecordBatch.from_arrays(columns, names=names)
 
     def _additions(self, merge: Merge) -> Iterator[Addition]:
@@ -234,10 +225,10 @@ class _Intake:
 
     def _ordered(self, chunk: pa.Table) -> tuple[pa.Table, npt.NDArray[np.int32] | None]:
         """Complete rows of a sorted chunk, and the member of each where the feed does not number its rows."""
-        if not self._row_unique and (self._has_ties or len(self._members) > 1):
-            chunk = sort_by_names(chunk, {"exchange_id": self._exchanges.names})
+        if not self._feed.row_unique and (self._has_ties or len(self._members) > 1):
+            chunk = sort_by_names(chunk, {"exchange_id": self._exchanges.codes})
         members = chunk[MEMBER].to_numpy() if MEMBER in chunk.column_names else None
-        return complete(chunk, self._feed_id), members
+        return complete(chunk, self._feed.id), members
 
     def _tell(self, done: int, total: int | None, what: str) -> None:
         if callable(self._options.progress):
@@ -247,51 +238,8 @@ class _Intake:
         settings = self._storage.settings
         if self._spool.rows * _MOST_BYTES_PER_ROW < settings.day_interval_bytes:
             return _MOST_BYTES_PER_ROW
-        sample = complete(self._spool.sample(), self._feed_id)
+        sample = complete(self._spool.sample(), self._feed.id)
         return float(measure_bytes(sample, zstd_level=settings.zstd_level) / sample.num_rows)
-
-    def _check_feeds(self) -> None:
-        owners: dict[str, set[int]] = {}
-        for row in self._base.rows_of("symbol_feeds"):
-            owners.setdefault(str(row["symbol"]), set()).add(int(str(row["feed_id"])))
-        names = {int(str(row["id"])): str(row["name"]) for row in self._base.rows_of("feeds")}
-        if self._row_unique and not self._source.row_unique_sequence:
-            raise FeedConflictError(
-                f"feed {self._feed!r} numbers its rows, this source brings none of its numbers; name another feed="
-            )
-        for symbol in self._touched:
-            if self._source.feed is None and symbol in owners:
-                raise SourceAmbiguousError(
-                    f"{symbol!r} has rows already, and this source does not say where its rows come from: name feed=, "
-                    f"such as feed={names[min(owners[symbol])]!r} if it is the same"
-                )
-            others = owners.get(symbol, set()) - {self._feed_id}
-            if others and self._feed_id not in owners[symbol] and not self._options.allow_mixed:
-                raise FeedConflictError(
-                    f"{symbol!r} comes from feed {names[min(others)]!r}, this source is feed {self._feed!r}; "
-                    "give the rows another name with symbol=, name the same feed with feed=, or pass allow_mixed=True"
-                )
-
-    def _new_rows(self) -> dict[str, pa.Table]:
-        owned = {(row["symbol"], row["feed_id"]) for row in self._base.rows_of("symbol_feeds")}
-        new = [symbol for symbol in self._touched if (symbol, self._feed_id) not in owned]
-        rows: dict[str, pa.Table] = {}
-        if self._new_feed:
-            rows["feeds"] = pa.table(
-                {
-                    "id": pa.array([self._feed_id], pa.uint16()),
-                    "name": [self._feed],
-                    "row_unique_sequence": [self._source.row_unique_sequence],
-                }
-            )
-        if new:
-            ids = pa.array([self._feed_id] * len(new), pa.uint16())
-            rows["symbol_feeds"] = pa.table({"symbol": new, "feed_id": ids})
-        if self._exchanges.new:
-            codes = list(self._exchanges.new)
-            ids = pa.array([self._exchanges.new[code] for code in codes], pa.uint16())
-            rows["exchanges"] = pa.table({"id": ids, "code": codes})
-        return rows
 
     def _take_out(self, removed: Removed) -> int:
         """Everything that ``mode="replace"`` replaces; returns the rows taken out."""
@@ -300,7 +248,7 @@ class _Intake:
             low = touched.low if self._options.start is None else self._options.start
             high = touched.high + 1 if self._options.end is None else self._options.end
             located = self._storage.reader.located(self._base, symbol, low, high)
-            mine = np.flatnonzero(located.rows["feed_id"].to_numpy() == self._feed_id)
+            mine = np.flatnonzero(located.rows["feed_id"].to_numpy() == self._feed.id)
             if len(mine):
                 removed.add(located, mine)
                 touch(self._touched, located.rows.take(pa.array(mine)), -1)
@@ -308,48 +256,15 @@ class _Intake:
         return rows
 
     def _note(self) -> dict[str, object]:
-        return {"source": self._source.described, "feed": self._feed, "rows_in": self._rows_in}
+        return {"source": self._source.described, "feed": self._feed.name, "rows_in": self._rows_in}
 
     def _rejecting(self) -> frozenset[str]:
         rules = self._options.rules
         return DEFAULT_REJECT if rules is None or rules.reject is None else rules.reject
 
 
-_MOST_BYTES_PER_ROW = 64.0
-
-
 def _most(reasons: Counter[str]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in reasons.most_common(3))
-
-
-class _Codes:
-    """Small ids for codes, new ones given in order of sight."""
-
-    def __init__(self, known: dict[str, int]) -> None:
-        self._known = known
-        self.new: dict[str, int] = {}
-
-    @property
-    def names(self) -> dict[int, str]:
-        """The code of each id."""
-        return {number: code for code, number in self._known.items()}
-
-    def ids(self, column: pa.Array) -> pa.Array:
-        """The id of each code; null stays null.
-
-        Raises:
-            ArgumentError: more codes than ids.
-        """
-        if not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
-        table = []
-        for code in column.dictionary.to_pylist():
-            if code not in self._known:
-                self._known[code] = self.new[code] = len(self._known) + 1
-            table.append(self._known[code])
-        if len(self._known) > np.iinfo(np.uint16).max:
-            raise ArgumentError("more than 65,535 exchange codes; map the exchange column with columns=")
-        return pa.array(table, pa.uint16()).take(column.indices)
 
 
 def _prefetch(batches: Iterator[TickBatch]) -> Generator[TickBatch]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from backtestr.ingest.identity import VALUES
 from backtestr.sources import TickBatch
+from backtestr.storage.keys import symbol_codes, times_ns
 
 MEMBER = "_member"
 """Column that goes along with the rows until they are merged: the number of the member that holds each."""
@@ -75,8 +76,8 @@ def _shared(rows: pa.Table, members: npt.NDArray[np.int32]) -> tuple[npt.NDArray
     seams = np.flatnonzero(members[1:] != members[:-1])
     if len(seams) == 0:
         return none, none
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in rows["symbol"].chunks])
-    times = np.concatenate([chunk.cast(pa.int64()).to_numpy() for chunk in rows["timestamp_utc"].chunks])
+    codes = symbol_codes(rows)
+    times = times_ns(rows)
     seams = seams[(codes[seams] == codes[seams + 1]) & (times[seams] == times[seams + 1])]
     if len(seams) == 0:
         return none, none

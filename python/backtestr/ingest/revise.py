@@ -9,18 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtestr._native import TickValidator, sort_ticks
-from backtestr.errors import ArgumentError, InvalidTickError, SequenceConflictError, SymbolNotFoundError
+from backtestr.errors import ArgumentError, InvalidTickError, SequenceConflictError
 from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, touch
 from backtestr.ingest.dedup import Merge
-from backtestr.ingest.identity import BY_KEY, BY_VALUE, KEY, VALUES, Removed, pair, scratch
+from backtestr.ingest.feeds import Feeds
+from backtestr.ingest.identity import Removed, pair_by_key, pair_by_value, scratch
 from backtestr.ingest.spool import split_intervals
 from backtestr.instants import to_iso
 from backtestr.models import BarSpec, ReviseReport, ValidationRules
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
+from backtestr.storage.keys import symbol_names
 from backtestr.storage.read import Located
 from backtestr.storage.snapshot import BAR_SPEC, Version
-from backtestr.storage.ties import sort_by_name
+from backtestr.storage.ties import sort_as_stored
 
 
 def delete_rows(
@@ -32,11 +34,9 @@ def delete_rows(
         SymbolNotFoundError: no such symbol.
     """
     base = storage.journal.begin()
-    names = [symbols] if isinstance(symbols, str) else list(symbols)
-    for name in names:
-        if name not in base.symbols:
-            raise SymbolNotFoundError(f"no symbol {name!r} in the store; store.symbols() lists them")
-    located = Located.join([storage.reader.located(base, name, start, end) for name in names])
+    if symbols is None:
+        raise ArgumentError("delete: name the symbols; store.symbols() lists them")
+    located = Located.join([storage.reader.located(base, name, start, end) for name in base.known(symbols)])
     return _revise(storage, base, "delete", located, TICK_SCHEMA.empty_table(), dry_run=dry_run)
 
 
@@ -87,7 +87,7 @@ def _revise(
     version = base
     if not dry_run and (located.rows.num_rows or new.num_rows):
         change = Change(kind, touched, removed, note={"rows": located.rows.num_rows})
-        version, _ = commit_change(storage, base, change, _by_interval(sort_by_name(new, base)))
+        version, _ = commit_change(storage, base, change, _by_interval(sort_as_stored(new, base)))
     return _report(kind, touched, located.rows.num_rows, new.num_rows, version, dry_run=dry_run)
 
 
@@ -112,7 +112,7 @@ def _refuse_taken_keys(storage: Storage, base: Version, removed: Removed, new: p
     Raises:
         SequenceConflictError: names the key.
     """
-    unique = [feed for feed, numbers in _numbering(base).items() if numbers]
+    unique = [feed for feed, is_numbered in Feeds.of(base).numbered.items() if is_numbered]
     mine = new.filter(pc.is_in(new["feed_id"], pa.array(unique, pa.uint16())))
     if mine.num_rows:
         merge = Merge(storage, base, row_unique=True, removed=removed)
@@ -137,24 +137,16 @@ def _canonical(base: Version, data: object) -> pa.Table:
     accepted, rejected, counts = TickValidator(rules=ValidationRules(reject=frozenset())).validate(table)
     if rejected.num_rows:
         raise InvalidTickError(f"row {rejected['row'][0].as_py()} of the rows given cannot be stored: {dict(counts)}")
-    owners: dict[str, list[int]] = {}
-    for row in base.rows_of("symbol_feeds"):
-        owners.setdefault(str(row["symbol"]), []).append(int(str(row["feed_id"])))
-    for name in accepted["symbol"].unique().to_pylist():
-        if name not in base.symbols:
-            raise SymbolNotFoundError(f"no symbol {name!r} in the store; store.symbols() lists them")
+    owners = Feeds.of(base).owners
+    for name in base.known(symbol_names(accepted)):
         if "feed_id" not in accepted.column_names and len(owners[name]) > 1:
             raise ArgumentError(f"{name!r} has rows of several feeds: give the rows their feed_id column")
     if "sequence" not in accepted.column_names:
         raise ArgumentError("the rows need their sequence column, as store.ticks() returns it")
     if "feed_id" not in accepted.column_names:
-        feeds = pa.array([owners[name][0] for name in accepted["symbol"].to_pylist()], pa.uint16())
+        feeds = pa.array([min(owners[name]) for name in accepted["symbol"].to_pylist()], pa.uint16())
         accepted = accepted.append_column("feed_id", feeds)
     return complete(accepted)
-
-
-def _numbering(base: Version) -> dict[int, bool]:
-    return {int(str(row["id"])): bool(row["row_unique_sequence"]) for row in base.rows_of("feeds")}
 
 
 def _numbers_rows(base: Version, rows: pa.Table) -> bool:
@@ -163,12 +155,12 @@ def _numbers_rows(base: Version, rows: pa.Table) -> bool:
     Raises:
         ArgumentError: a feed is not known, or some number their rows and some do not.
     """
-    unique = _numbering(base)
+    numbered = Feeds.of(base).numbered
     feeds = rows["feed_id"].unique().to_pylist()
     for feed in feeds:
-        if feed not in unique:
+        if feed not in numbered:
             raise ArgumentError(f"feed_id {feed} is none of the store's; select them from the table feeds")
-    kinds = {unique[feed] for feed in feeds}
+    kinds = {numbered[feed] for feed in feeds}
     if len(kinds) > 1:
         raise ArgumentError("some of the rows' feeds number their rows and some do not; give the rows of one at a time")
     return kinds != {False}
@@ -180,13 +172,9 @@ def _find(storage: Storage, base: Version, rows: pa.Table, *, by_value: bool) ->
     Raises:
         InvalidTickError: one is not stored.
     """
-    symbols = rows["symbol"].unique().to_pylist()
-    located = Located.join([storage.reader.located(base, name) for name in symbols])
+    located = Located.join([storage.reader.located(base, name) for name in symbol_names(rows)])
     with scratch(storage) as connection:
-        if by_value:
-            pairs = pair(connection, rows, located.rows, BY_VALUE, [*VALUES, "copy"])
-        else:
-            pairs = pair(connection, rows, located.rows, BY_KEY, KEY)
+        pairs = (pair_by_value if by_value else pair_by_key)(connection, rows, located.rows)
     wanted = pairs.filter(pc.is_valid(pairs["new_row"]))
     missing = wanted.filter(pc.is_null(wanted["old_row"]))["new_row"].to_numpy()
     if len(missing):

@@ -16,6 +16,7 @@ import pyarrow as pa
 from backtestr._native import measure_layout, sort_ticks
 from backtestr.schema import TICKS
 from backtestr.storage.encode import ColumnLayout, merge_layouts
+from backtestr.storage.keys import symbol_codes, times_ns
 from backtestr.storage.layout import DAY_NS, intervals
 
 _BATCH_ROWS = 16_384
@@ -114,7 +115,7 @@ class Spool:
         days = day_numbers(rows)
         unique, inverse = np.unique(days, return_inverse=True)
         numbers = np.array([interval_of_day[day] for day in unique.tolist()])[inverse]
-        codes = np.concatenate([chunk.indices.to_numpy() for chunk in rows["symbol"].chunks])
+        codes = symbol_codes(rows)
         edges = np.flatnonzero((np.diff(numbers) != 0) | (np.diff(codes) != 0)) + 1
         starts, stops = np.append(0, edges), np.append(edges, len(numbers))
         for number, (label, _) in enumerate(ordered):
@@ -139,7 +140,9 @@ class Spool:
 
 def day_numbers(rows: pa.Table) -> npt.NDArray[np.int64]:
     """Days since 1970-01-01 of each row."""
-    return np.concatenate([chunk.cast(pa.int64()).to_numpy() // DAY_NS for chunk in rows["timestamp_utc"].chunks])
+    days = times_ns(rows)
+    days //= DAY_NS
+    return days
 
 
 def split_intervals(rows: pa.Table, bytes_per_row: float, day_bytes: int) -> Iterator[tuple[str, pa.Table]]:

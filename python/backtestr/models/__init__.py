@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from backtestr.models.bar import Bar
+from backtestr.models.bar import PRICE_BASES, Bar
 from backtestr.models.check import Problem, RepairReport, VerifyReport
+from backtestr.models.migration import MigrationReport, MigrationStatus, MigrationStep
 from backtestr.models.report import IngestReport, ReviseReport, StoreInfo, VersionDiff
 from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
 from backtestr.models.timeframe import Timeframe
 
 __all__ = [
+    "PRICE_BASES",
     "Bar",
     "BarSpec",
     "IngestReport",
+    "MigrationReport",
+    "MigrationStatus",
+    "MigrationStep",
     "Problem",
     "RepairReport",
     "ReviseReport",

@@ -15,7 +15,8 @@ from backtestr.models.fixed import EXACT, optional_decimal, round_fixed, text
 from backtestr.models.timeframe import Timeframe
 
 _NUMBERS = ("open", "high", "low", "close", "volume", "turnover")
-_BASES = ("trade", "bid", "ask", "mid")
+PRICE_BASES = ("trade", "bid", "ask", "mid")
+"""What the prices of a bar may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ class Bar:
             put(self, name, optional_decimal(getattr(self, name), name))
         for name in ("volume", "turnover"):
             put(self, name, Decimal(0) if getattr(self, name) is None else getattr(self, name))
-        if self.price_basis not in _BASES:
-            raise ArgumentError(f"price_basis={self.price_basis!r} is none of {', '.join(_BASES)}")
+        if self.price_basis not in PRICE_BASES:
+            raise ArgumentError(f"price_basis={self.price_basis!r} is none of {', '.join(PRICE_BASES)}")
 
     @property
     def is_valid(self) -> bool:

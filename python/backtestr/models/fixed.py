@@ -13,7 +13,6 @@ Number: TypeAlias = "Decimal | int | float | str"
 MAX_UNITS = 10**18 - 1
 """Largest magnitude of a DECIMAL(18, 8), in units of 1e-8."""
 
-_STEP = Decimal("1e-8")
 EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
 """Wide enough that sums and differences of any prices are exact."""
 

@@ -34,7 +34,7 @@ class IngestReport:
         bytes_on_disk: bytes of the files written.
         files: files written.
         seconds: wall time, in seconds.
-        lsn: the commit's number; None where nothing was committed.
+        lsn: the store's last commit after it.
         dry_run: whether the load was only tried.
 
     Example:
@@ -111,16 +111,7 @@ class IngestReport:
             >>> IngestReport(source="", feed="", rows_in=0, accepted=0, first=0).to_dict()["first"]
             '1970-01-01T00:00:00Z'
         """
-        out = {item.name: getattr(self, item.name) for item in fields(self)}
-        return out | {
-            "reasons": dict(self.reasons),
-            "flags": dict(self.flags),
-            "skipped": dict(self.skipped),
-            "symbols": list(self.symbols),
-            "first": None if self.first is None else to_iso(self.first),
-            "last": None if self.last is None else to_iso(self.last),
-            "ticks_per_s": round(self.ticks_per_s, 1),
-        }
+        return _plain(self) | {"ticks_per_s": round(self.ticks_per_s, 1)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> IngestReport:
@@ -170,10 +161,10 @@ class IngestReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviseReport:
-    """What a delete, a correction or a cancellation did.
+    """What a delete, a correction, a cancellation or a new bar specification did.
 
     Args:
-        kind: the verb.
+        kind: ``delete``, ``correct``, ``cancel`` or ``bar_spec``.
         removed: rows taken out.
         added: rows put in.
         symbols: symbols that changed.
@@ -271,11 +262,13 @@ class StoreInfo:
         return "\n".join(lines)
 
 
-def _plain(report: ReviseReport | StoreInfo) -> dict[str, Any]:
+def _plain(report: IngestReport | ReviseReport | StoreInfo) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for item in fields(report):
         value = getattr(report, item.name)
-        values[item.name] = list(value) if isinstance(value, tuple) else value
+        if isinstance(value, tuple):
+            value = list(value)
+        values[item.name] = dict(value) if isinstance(value, Mapping) else value
     for name in ("first", "last"):
         if values[name] is not None:
             values[name] = to_iso(values[name])

@@ -1,4 +1,4 @@
-"""Migrations: up/down pairs over ``data_columns``; the resulting rows, never the SQL, are what is committed."""
+"""Migrations as they ship, up/down pairs over ``data_columns``, and the store that they make."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
-import duckdb
 import pyarrow as pa
 
-from backtestr.errors import StoreError
+from backtestr.errors import MigrationError
+from backtestr.persist.rehearse import Step, rehearse
 from backtestr.storage.commit import Commit
 from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout, refuse_strangers
 from backtestr.storage.session import write_empty_files
-from backtestr.storage.snapshot import MATERIALIZED
+from backtestr.storage.snapshot import MATERIALIZED, SMALL_TABLES
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.(up|down)\.sql")
-_DATA_COLUMNS = """
-create schema financial_data;
-create table financial_data.data_columns (
-    table_name varchar not null, field_id integer not null, name varchar not null, type varchar not null,
-    "default" varchar, dropped_lsn bigint, primary key (table_name, field_id)
-);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +38,41 @@ class Migration:
         text = "\0".join(sql.replace("\r\n", "\n") for sql in (self.up, self.down))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def step(self, direction: str) -> Step:
+        """The migration in one direction, ``"up"`` or ``"down"``."""
+        return Step(self.version, self.name, direction, self.up if direction == "up" else self.down)
 
-def shipped() -> list[Migration]:
-    """The migrations in the package, in order.
+
+def read_migrations(texts: Iterable[tuple[str, str]]) -> tuple[Migration, ...]:
+    """Migrations from the names and texts of their files, in order.
 
     Raises:
-        StoreError: a file is misnamed, or a pair is not whole.
+        MigrationError: a file is misnamed, a pair is not whole, or a number is given twice.
     """
-    texts: dict[tuple[int, str], dict[str, str]] = {}
-    for entry in resources.files("backtestr").joinpath("migrations").iterdir():
-        match = _NAME.fullmatch(entry.name)
+    pairs: dict[tuple[int, str], dict[str, str]] = {}
+    for file, text in texts:
+        match = _NAME.fullmatch(file)
         if match is None:
-            raise StoreError(f"migration {entry.name!r}: name it NNNN_name.up.sql or NNNN_name.down.sql")
-        texts.setdefault((int(match[1]), match[2]), {})[match[3]] = entry.read_text(encoding="utf-8")
-    for (version, name), pair in texts.items():
+            raise MigrationError(f"migration {file!r}: name it NNNN_name.up.sql or NNNN_name.down.sql")
+        pairs.setdefault((int(match[1]), match[2]), {})[match[3]] = text
+    for (version, name), pair in pairs.items():
         if len(pair) != 2:
-            raise StoreError(f"migration {version:04}_{name} has no {'up' if 'down' in pair else 'down'} file")
-    return [Migration(version, name, pair["up"], pair["down"]) for (version, name), pair in sorted(texts.items())]
+            raise MigrationError(f"migration {version:04}_{name} has no {'up' if 'down' in pair else 'down'} file")
+    if len({version for version, _ in pairs}) < len(pairs):
+        raise MigrationError(f"two of the migrations {sorted(pairs)} have one number; give each its own")
+    return tuple(Migration(version, name, pair["up"], pair["down"]) for (version, name), pair in sorted(pairs.items()))
+
+
+@cache
+def shipped() -> tuple[Migration, ...]:
+    """The migrations in the package, in order."""
+    folder = resources.files("backtestr").joinpath("migrations")
+    return read_migrations((entry.name, entry.read_text(encoding="utf-8")) for entry in folder.iterdir())
+
+
+def known_schema() -> int:
+    """Number of the newest migration that this release has."""
+    return max((migration.version for migration in shipped()), default=0)
 
 
 def create_store(layout: Layout, journal: Journal, timeframes: Iterable[str]) -> None:
@@ -78,23 +90,24 @@ def create_store(layout: Layout, journal: Journal, timeframes: Iterable[str]) ->
     layout.name()
 
 
+def applied_rows(migrations: Iterable[Migration]) -> pa.Table:
+    """Rows of ``schema_migrations`` for migrations applied now."""
+    now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+    rows = [
+        {"version": one.version, "name": one.name, "checksum": one.checksum, "applied_utc": now} for one in migrations
+    ]
+    return pa.Table.from_pylist(rows, SMALL_TABLES["schema_migrations"][0])
+
+
 def _initial_commit(timeframes: Iterable[str]) -> Commit:
     """The first record of a store: all migrations, as the rows they result in, and the timeframes it stores."""
-    scratch = duckdb.connect()
-    scratch.execute(_DATA_COLUMNS)
     migrations = shipped()
-    for migration in migrations:
-        scratch.execute(migration.up)
-    columns = scratch.sql("from financial_data.data_columns order by table_name, field_id").to_arrow_table()
-    now = dt.datetime.now(dt.UTC)
-    applied = pa.table(
-        {
-            "version": pa.array([migration.version for migration in migrations], pa.int32()),
-            "name": [migration.name for migration in migrations],
-            "checksum": [migration.checksum for migration in migrations],
-            "applied_utc": pa.array([now] * len(migrations), pa.timestamp("us")),
-        }
-    )
+    none = SMALL_TABLES["data_columns"][0].empty_table()
+    rehearsal = rehearse(none, [migration.step("up") for migration in migrations], lsn=1)
     settled = pa.table({"name": [MATERIALIZED], "value": [" ".join(timeframes)]})
-    rows = {"data_columns": columns, "schema_migrations": applied, "store_settings": settled}
-    return Commit("create", rows=rows)
+    rows = {
+        "data_columns": rehearsal.columns,
+        "schema_migrations": applied_rows(migrations),
+        "store_settings": settled,
+    }
+    return Commit("create", rows=rows, note={"steps": rehearsal.noted()})

@@ -55,16 +55,37 @@ class Frame:
         return self.num_rows
 
     def to_arrow(self, *, price_type: PriceType = "decimal") -> pa.Table:
-        """The rows as a `pyarrow.Table`."""
+        """The rows as a `pyarrow.Table`.
+
+        Args:
+            price_type: what decimals become.
+
+        Raises:
+            ArgumentError: no such ``price_type``, or a value that ``"fixed"`` does not hold.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> frame = Frame(pa.table({"price": pa.array(["10.5"]).cast(pa.decimal128(18, 8))}))
+            >>> frame.to_arrow(price_type="fixed")["price"].to_pylist()
+            [1050000000]
+        """
         return _convert(self._table, price_type)
 
     def to_pandas(self, *, price_type: PriceType = "float") -> pd.DataFrame:
-        """The rows as a pandas DataFrame."""
+        """The rows as a pandas DataFrame.
+
+        Raises:
+            MissingDependencyError: pandas is not installed; the message holds the install line.
+        """
         _require("pandas")
         return self.to_arrow(price_type=price_type).to_pandas()
 
     def to_polars(self, *, price_type: PriceType = "decimal") -> pl.DataFrame:
-        """The rows as a polars DataFrame."""
+        """The rows as a polars DataFrame.
+
+        Raises:
+            MissingDependencyError: polars is not installed; the message holds the install line.
+        """
         polars = _require("polars")
         return polars.from_arrow(self.to_arrow(price_type=price_type))  # type: ignore[no-any-return]
 
@@ -73,7 +94,13 @@ class Frame:
         return self.to_polars(price_type=price_type).lazy()
 
     def to_numpy(self, *, price_type: PriceType = "float") -> dict[str, npt.NDArray[Any]]:
-        """The columns as numpy arrays, by name; instants as datetime64[ns]."""
+        """The columns as numpy arrays, by name: each of shape (rows,), instants as datetime64[ns], text as objects.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> Frame(pa.table({"price": pa.array(["10.5"]).cast(pa.decimal128(18, 8))})).to_numpy()
+            {'price': array([10.5])}
+        """
         table = self.to_arrow(price_type=price_type)
         return {name: _to_numpy(table[name]) for name in table.column_names}
 

@@ -8,13 +8,14 @@ reference, and no other row, can tell. What names such a timeframe elsewhere is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from backtestr.errors import SQLError, TimeframeError
 from backtestr.models import Timeframe
 from backtestr.query import texts
 from backtestr.query.gate import Statement, walk
+from backtestr.query.references import Data, Scope, Source, is_column, view_columns
 from backtestr.query.texts import Node, Sets
 from backtestr.query.values import Params
 from backtestr.schema import BARS as BAR_SCHEMA
@@ -36,26 +37,6 @@ class Named:
     """None for all."""
     references: list[Node]
     """The tree's references to ``bars`` that are to show it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Source:
-    """What a SELECT reads from under one name."""
-
-    node: Node
-    kind: str
-    """``bars``, ``derived`` from bars, or ``other``."""
-    name: str
-    timeframe: str = "timeframe"
-    bounds: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Per column, the texts that every row has one of."""
-
-
-@dataclass(slots=True)
-class _Scope:
-    sources: list[_Source]
-    visible: list[_Source]
-    aliases: Mapping[str, Node] = field(default_factory=dict)
 
 
 def named_timeframes(
@@ -93,7 +74,7 @@ def _is_computable(text: str) -> bool:
         return False
 
 
-_OUTWARD: Final[list[_Source]] = []
+_OUTWARD: Final[list[Source]] = []
 """Stands for: not in this scope."""
 
 
@@ -103,12 +84,15 @@ class _Reading:
     def __init__(self, statement: Statement, params: Params, found: set[str], columns: Mapping[str, set[str]]) -> None:
         self._params, self._found, self._columns = params, found, columns
         self._shadowed = statement.shadowed
-        self._sources: list[_Source] = []
-        self._mentions: list[tuple[set[str], list[_Source] | None]] = []
+        self._sources: list[Source] = []
+        self._mentions: list[tuple[set[str], list[Source] | None]] = []
+        self._data: list[Data] = []
         self._derived = self._derived_names(statement)
 
     def result(self) -> Named | None:
         """What was found, all mentions judged."""
+        self._follow_links()
+        self._mentions += [(self._found, None) for data in self._data if self._misses(data)]
         for named, sources in self._mentions:
             if sources is None or any("timeframe" not in source.bounds for source in sources):
                 listed = ", ".join(sorted(named))
@@ -130,11 +114,32 @@ class _Reading:
         ordered = sorted(every, key=lambda text: Timeframe.parse(text).ns)
         return Named(tuple(ordered), known, [source.node for source, _ in wanted])
 
-    def query(self, node: Node, scopes: list[_Scope]) -> None:
+    def _follow_links(self) -> None:
+        """What is equal to a bounded column is bounded too."""
+        grew = True
+        while grew:
+            grew = False
+            for source in self._sources:
+                for column, others in source.links.items():
+                    bounds = next((other.bounds[column] for other in others if column in other.bounds), None)
+                    if bounds is not None and column not in source.bounds:
+                        source.bounds[column] = bounds
+                        grew = True
+
+    def _misses(self, data: Data) -> bool:
+        """Whether a reference may be meant to show bars that it does not."""
+        unbound = [source for source in self._sources if source.kind == "bars" and "timeframe" not in source.bounds]
+        if data.is_foreign and any(source in unbound for source in data.sources):
+            return True
+        both = [*data.sources, *data.others]
+        shows = any(source.bounds.get("timeframe", frozenset()) & self._found for source in both)
+        return shows and (any(source in unbound for source in both) or (data.is_derived and bool(unbound)))
+
+    def query(self, node: Node, scopes: list[Scope]) -> None:
         """Read a query node."""
         for entry in (node.get("cte_map") or {}).get("map", ()):
             self.expression(entry["value"], scopes)
-        scope = _Scope([], [])
+        scope = Scope([], [])
         inner = [*scopes, scope]
         rest = {key: value for key, value in node.items() if key not in {"cte_map", "from_table", "where_clause"}}
         if node["type"] == "SELECT_NODE":
@@ -146,7 +151,7 @@ class _Reading:
                 self.expression(where, inner)
         self.expression(rest, inner, is_query=True)
 
-    def expression(self, node: Any, scopes: list[_Scope], *, negated: bool = False, is_query: bool = False) -> None:
+    def expression(self, node: Any, scopes: list[Scope], *, negated: bool = False, is_query: bool = False) -> None:
         """Note what an expression names, and read the queries in it."""
         if isinstance(node, list):
             for item in node:
@@ -156,16 +161,37 @@ class _Reading:
             if isinstance(kind, str) and kind.endswith("_NODE") and not is_query:
                 self.query(node, scopes)
                 return
-            if texts.is_equality(node, negated=negated):
-                self._mention(node, scopes)
+            begun = len(self._sources)
             passes_on = kind == "OPERATOR_NOT" or node.get("class") == "CONJUNCTION"
             flipped = (negated != (kind == "OPERATOR_NOT")) and passes_on
             for value in node.values():
                 self.expression(value, scopes, negated=flipped)
+            if texts.is_equality(node, negated=negated):
+                self._mention(node, list(texts.outside_queries(node)), node, scopes)
+                for left, right in texts.compared(node):
+                    self._compare(left, right, scopes, self._sources[begun:])
+                    self._compare(right, left, scopes, self._sources[begun:])
+            elif texts.may_select(node, negated=negated):
+                direct = list(texts.direct_parts(node))
+                self._mention(node, direct, _leaves(direct), scopes)
 
-    def _mention(self, node: Node, scopes: list[_Scope]) -> None:
-        own = list(texts.outside_queries(node))
-        named = texts.all_texts(node, self._params) & self._found
+    def _compare(self, left: Node, right: Node, scopes: list[Scope], inner: list[Source]) -> None:
+        """Note the timeframes on the left that are set equal to what is no text, on the right."""
+        mine = [source for part in _columns_of(left) for source in self._resolve(part, "timeframe", scopes) or []]
+        if not mine:
+            return
+        found = [self._resolve(part, "timeframe", scopes) for part in _columns_of(right)]
+        others = [source for sources in found for source in sources or []]
+        has_query = any(str(part.get("type")).endswith("_NODE") for part in walk(right))
+        if has_query:
+            others += [source for source in inner if source.kind == "bars"]
+        is_derived = None in found or (has_query and any(source.kind == "derived" for source in inner))
+        is_foreign = any(not sources for sources in found) or has_query
+        if found or has_query:
+            self._data.append(Data(mine, others, is_derived, is_foreign))
+
+    def _mention(self, node: Node, own: list[Node], told: Any, scopes: list[Scope]) -> None:
+        named = texts.all_texts(told, self._params) & self._found
         if not named:
             return
         for part in own:
@@ -176,18 +202,21 @@ class _Reading:
                 if sources is None or sources:
                     self._mentions.append((named, sources))
         # 'x' in (select timeframe …): the column is in a scope of its own.
-        if node.get("class") == "SUBQUERY" and texts.all_texts(node.get("child"), self._params) & self._found:
-            hidden = any(_names_timeframe(part) for part in walk(node["subquery"]))
-            self._mentions += [(named, None)] if hidden else []
+        for part in own:
+            outside = part if part is not node else {key: value for key, value in node.items() if key != "subquery"}
+            if "subquery" in part and (part is not node or texts.all_texts(outside, self._params) & self._found):
+                selected = (part["subquery"].get("node") or {}).get("select_list", part["subquery"])
+                hidden = any(_names_timeframe(inner) for inner in walk(selected))
+                self._mentions += [(named, None)] if hidden else []
 
-    def _from(self, node: Node, scope: _Scope, scopes: list[_Scope], *, visible: bool = True) -> frozenset[int]:
+    def _from(self, node: Node, scope: Scope, scopes: list[Scope], *, visible: bool = True) -> frozenset[int]:
         """Read what a SELECT reads from; gives the sources that its WHERE filters row by row, by identity."""
         if node["type"] == "JOIN":
             return self._join(node, scope, scopes, visible=visible)
         name = str(node.get("alias") or node.get("table_name") or "").lower()
-        source = _Source(node, self._kind(node), name)
-        if source.kind == "bars" and (renamed := node.get("column_name_alias")):
-            source.timeframe = dict(enumerate(renamed)).get(BAR_SCHEMA.names.index("timeframe"), "timeframe").lower()
+        source = Source(node, self._kind(node), name)
+        if source.kind == "bars":
+            source.columns = view_columns(node.get("column_name_alias") or [])
         if node["type"] == "PIVOT":
             self._pivot(node, scopes)
         elif node["type"] != "BASE_TABLE":
@@ -200,25 +229,56 @@ class _Reading:
         is_filtered = source.kind == "bars" and not node.get("sample")
         return frozenset({id(source)}) if is_filtered else _NO_REFS
 
-    def _join(self, node: Node, scope: _Scope, scopes: list[_Scope], *, visible: bool) -> frozenset[int]:
+    def _join(self, node: Node, scope: Scope, scopes: list[Scope], *, visible: bool) -> frozenset[int]:
         kind, how = node.get("join_type"), node.get("ref_type")
         begun = len(scope.sources)
         left = self._from(node["left"], scope, scopes, visible=visible)
+        middle = len(scope.sources)
         shows_right = visible and kind not in {"SEMI", "ANTI"}
         right = self._from(node["right"], scope, scopes, visible=shows_right)
+        by_condition = (left if kind in _FILTERS_LEFT else _NO_REFS) | (right if kind in _FILTERS_RIGHT else _NO_REFS)
+        self._share(node, scope.sources[begun:middle], scope.sources[middle:], by_condition)
         if condition := node.get("condition"):
-            scoped = [*scopes[:-1], _Scope(scope.sources[begun:], scope.sources[begun:], scope.aliases)]
-            by_condition = (left if kind in _FILTERS_LEFT else _NO_REFS) | (
-                right if kind in _FILTERS_RIGHT else _NO_REFS
-            )
+            scoped = [*scopes[:-1], Scope(scope.sources[begun:], scope.sources[begun:], scope.aliases)]
             self._bind(condition, scoped, by_condition if how in {"REGULAR", "ASOF"} else _NO_REFS)
             self.expression(condition, scoped)
         if how == "POSITIONAL":
             return _NO_REFS
         return left if how == "ASOF" or kind in {"SEMI", "ANTI"} else left | right
 
-    def _pivot(self, node: Node, scopes: list[_Scope]) -> None:
-        scope = _Scope([], [])
+    def _share(self, node: Node, left: list[Source], right: list[Source], filtered: frozenset[int]) -> None:
+        """Note what USING and NATURAL set equal."""
+        using = {str(name).lower() for name in node.get("using_columns", ())}
+        is_natural = node.get("ref_type") == "NATURAL"
+        for name in ("timeframe", "symbol"):
+            if name not in using and not is_natural:
+                continue
+            sides = [[source for source in side if self._may_have(source, name)] for side in (left, right)]
+            for mine, others in (sides, sides[::-1]):
+                bars = [source for source in mine if source.kind == "bars" and is_column(source, name, name)]
+                same = [source for source in others if source.kind == "bars" and is_column(source, name, name)]
+                for source in bars:
+                    if id(source) in filtered and node.get("ref_type") in {"REGULAR", "NATURAL"}:
+                        source.links.setdefault(name, []).extend(same)
+                if name == "timeframe" and bars and others:
+                    rest = [source for source in others if source not in same]
+                    is_derived = any(source.kind == "derived" for source in rest)
+                    self._data.append(Data(bars, same, is_derived, not same))
+
+    def _may_have(self, source: Source, name: str) -> bool:
+        known = source.columns if source.kind == "bars" else self._known(source)
+        return known is None or name in known
+
+    def _known(self, source: Source) -> set[str] | None:
+        """The columns of a table or frame, as far as they are known."""
+        node = source.node
+        if source.kind != "other" or node["type"] != "BASE_TABLE" or node.get("column_name_alias"):
+            return None
+        name = str(node["qualified_name"]["path"][-1]).lower()
+        return None if name in self._shadowed else self._columns.get(name)
+
+    def _pivot(self, node: Node, scopes: list[Scope]) -> None:
+        scope = Scope([], [])
         inner = [*scopes, scope]
         self._from(node["source"], scope, inner)
         for pivot in node.get("pivots", ()):
@@ -230,14 +290,28 @@ class _Reading:
                 self._mentions.append((named, None))
         self.expression(node.get("aggregates"), inner)
 
-    def _bind(self, condition: Node, scopes: list[_Scope], filtered: frozenset[int]) -> None:
+    def _bind(self, condition: Node, scopes: list[Scope], filtered: frozenset[int]) -> None:
         for column in ("timeframe", "symbol"):
             for source, found in self._required(condition, column, scopes, filtered, negated=False).items():
                 source.bounds[column] = source.bounds.get(column, found) & found
+            self._link(condition, column, scopes, filtered)
+
+    def _link(self, condition: Node, column: str, scopes: list[Scope], filtered: frozenset[int]) -> None:
+        if condition.get("type") == "CONJUNCTION_AND":
+            for child in condition["children"]:
+                self._link(child, column, scopes, filtered)
+        elif condition.get("type") == "COMPARE_EQUAL":
+            for sides in texts.compared(condition):
+                names = [texts.column(side) for side in sides]
+                found = [None if name is None else self._resolve(name, column, scopes) for name in names]
+                for mine, others in (found, found[::-1]):
+                    # One on the other side: of several it may be any.
+                    if mine and others and len(mine) == len(others) == 1 and id(mine[0]) in filtered:
+                        mine[0].links.setdefault(column, []).append(others[0])
 
     def _required(
-        self, node: Node, column: str, scopes: list[_Scope], filtered: frozenset[int], *, negated: bool
-    ) -> dict[_Source, frozenset[str]]:
+        self, node: Node, column: str, scopes: list[Scope], filtered: frozenset[int], *, negated: bool
+    ) -> dict[Source, frozenset[str]]:
         """Per source, the texts that a row's column has one of if the condition holds (if negated: does not hold)."""
         if node.get("type") == "OPERATOR_NOT":
             return self._required(node["children"][0], column, scopes, filtered, negated=not negated)
@@ -255,7 +329,7 @@ class _Reading:
             parts.append(_every(pairs))
         return _any(parts)
 
-    def _resolve(self, names: list[str], column: str, scopes: list[_Scope]) -> list[_Source] | None:
+    def _resolve(self, names: list[str], column: str, scopes: list[Scope]) -> list[Source] | None:
         """The references to bars whose ``column`` is meant; none where another is; None where it cannot be told."""
         *path, name = (str(part).lower() for part in names)
         for depth in range(len(scopes), 0, -1):
@@ -267,20 +341,24 @@ class _Reading:
                 return found
         return [] if not path and name != "timeframe" else None
 
-    def _unqualified(self, name: str, column: str, scopes: list[_Scope]) -> list[_Source] | None:
+    def _unqualified(self, name: str, column: str, scopes: list[Scope]) -> list[Source] | None:
         scope = scopes[-1]
-        if hits := [source for source in scope.visible if source.kind == "bars" and _is_column(source, name, column)]:
-            return hits
+        # A column goes before an alias of the same name.
+        if any(source.kind == "bars" and name in source.columns for source in scope.visible):
+            return [source for source in scope.visible if source.kind == "bars" and is_column(source, name, column)]
         if any(source.name == name and source.kind != "other" for source in scope.sources):
             return None
-        if (meant := scope.aliases.get(name)) is not None and name not in _ORDINARY:
+        is_surely_column = name in _ORDINARY and not any(
+            source.node.get("column_name_alias") for source in scope.sources
+        )
+        if (meant := scope.aliases.get(name)) is not None and not is_surely_column:
             if meant.get("type") == "COLUMN_REF" and str(meant["column_names"][-1]).lower() != name:
                 return self._resolve(meant["column_names"], column, scopes)
             if any(_names_timeframe(part) for part in walk(meant)):
                 return None
         if any(source.kind == "derived" for source in scope.sources):
             return [] if name in _ORDINARY else None
-        known = [self._columns.get(source.name) for source in scope.sources]
+        known = [self._known(source) for source in scope.sources]
         is_own = any(name in names for names in known if names is not None)
         return [] if is_own or (None in known and name != "timeframe") else _OUTWARD
 
@@ -310,35 +388,39 @@ class _Reading:
         return any(part.get("type") == "BASE_TABLE" and self._kind(part) != "other" for part in walk(tree))
 
 
-def _every(parts: list[dict[_Source, frozenset[str]]]) -> dict[_Source, frozenset[str]]:
-    out: dict[_Source, frozenset[str]] = {}
+def _every(parts: list[dict[Source, frozenset[str]]]) -> dict[Source, frozenset[str]]:
+    out: dict[Source, frozenset[str]] = {}
     for part in parts:
         for source, found in part.items():
             out[source] = out.get(source, found) & found
     return out
 
 
-def _any(parts: list[dict[_Source, frozenset[str]]]) -> dict[_Source, frozenset[str]]:
+def _any(parts: list[dict[Source, frozenset[str]]]) -> dict[Source, frozenset[str]]:
     if not parts:
         return {}
     common = set(parts[0]).intersection(*parts[1:])
     return {source: frozenset().union(*(part[source] for part in parts)) for source in common}
 
 
-def _qualified(alias: str, name: str, column: str, scope: _Scope) -> list[_Source] | None:
+def _qualified(alias: str, name: str, column: str, scope: Scope) -> list[Source] | None:
     hits = [source for source in scope.sources if source.name == alias]
     if len(hits) != 1:
         return None if hits else _OUTWARD
     return _column_of(hits[0], name, column)
 
 
-def _is_column(source: _Source, name: str, column: str) -> bool:
-    return name == (source.timeframe if column == "timeframe" else column)
+def _columns_of(node: Node) -> list[list[str]]:
+    return [part["column_names"] for part in texts.outside_queries(node) if part.get("type") == "COLUMN_REF"]
 
 
-def _column_of(source: _Source, name: str, column: str) -> list[_Source] | None:
+def _leaves(parts: list[Node]) -> list[Node]:
+    return [part for part in parts if part.get("type") in {"VALUE_CONSTANT", "VALUE_PARAMETER"}]
+
+
+def _column_of(source: Source, name: str, column: str) -> list[Source] | None:
     if source.kind == "bars":
-        return [source] if _is_column(source, name, column) else []
+        return [source] if is_column(source, name, column) else []
     return None if source.kind == "derived" and name not in _ORDINARY else []
 
 

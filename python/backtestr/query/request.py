@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
 from backtestr._native import append_vwap, sort_ticks
-from backtestr.errors import ArgumentError, SymbolNotFoundError
-from backtestr.models import Timeframe
+from backtestr.errors import ArgumentError
+from backtestr.models import PRICE_BASES, Timeframe
 from backtestr.query.frame import Frame
 from backtestr.schema import BARS, TICKS
 from backtestr.storage import Storage
 from backtestr.storage.computed import computed_bars
 from backtestr.storage.snapshot import Version
-
-BASES = ("trade", "bid", "ask", "mid")
 
 
 def read_ticks(
@@ -34,7 +31,7 @@ def read_ticks(
         ArgumentError: no such column.
     """
     check_columns(columns, TICKS)
-    table = storage.reader.ticks(version, known_symbols(version, symbols), start, end, columns)
+    table = storage.reader.ticks(version, version.known(symbols), start, end, columns)
     return Frame(table.select(columns) if columns else table)
 
 
@@ -56,7 +53,7 @@ def read_bars(
     """
     frame = Timeframe.parse(timeframe)
     wanted: dict[str, list[str]] = {}
-    for symbol in known_symbols(version, symbols):
+    for symbol in version.known(symbols):
         wanted.setdefault(_basis(version, symbol, price), []).append(symbol)
     stored = {Timeframe.parse(text).ns for text in version.timeframes}
     parts, kinds = [BARS.empty_table()], 0
@@ -72,26 +69,6 @@ def read_bars(
     if kinds > 1:
         table = sort_ticks(table)
     return Frame(table)
-
-
-def known_symbols(version: Version, symbols: str | Iterable[str] | None) -> list[str]:
-    """The symbols asked for; all of them for None.
-
-    Raises:
-        SymbolNotFoundError: one is not in the store; the message has the nearest names.
-        ArgumentError: one is not text.
-    """
-    if symbols is None:
-        return list(version.symbols)
-    names = [symbols] if isinstance(symbols, str) else list(symbols)
-    for name in names:
-        if not isinstance(name, str):
-            raise ArgumentError(f"symbols are text, got {name!r}")
-        if name not in version.symbols:
-            near = difflib.get_close_matches(name, version.symbols, n=3, cutoff=0.5) or list(version.symbols)[:3]
-            hint = f"nearest are {', '.join(map(repr, near))}" if near else "the store holds no ticks yet"
-            raise SymbolNotFoundError(f"no symbol {name!r} in the store; {hint}")
-    return names
 
 
 def check_columns(columns: Sequence[str] | None, schema: pa.Schema) -> None:
@@ -116,8 +93,8 @@ def _basis(version: Version, symbol: str, price: str | None) -> str:
         if counts["composites"]:
             return "mid"
         raise ArgumentError(f"{symbol!r} has one-sided quotes only: say price='bid' or price='ask'")
-    if price not in BASES:
-        raise ArgumentError(f"price={price!r}: choose one of {', '.join(BASES)}")
+    if price not in PRICE_BASES:
+        raise ArgumentError(f"price={price!r}: choose one of {', '.join(PRICE_BASES)}")
     if price == "mid" and not counts["composites"] and counts["bids"] + counts["asks"]:
         raise ArgumentError(f"{symbol!r} has one-sided quotes only, which have no mid: say price='bid' or price='ask'")
     return price

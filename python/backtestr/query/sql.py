@@ -44,7 +44,7 @@ def run_sql(
         SQLError: not one read-only statement over known tables, or the engine refuses it.
         ArgumentError: a parameter or frame that is not taken.
     """
-    known = {*version.tables["data_columns"]["table_name"].unique().to_pylist(), *SMALL_TABLES}
+    known = {*version.data_tables, *SMALL_TABLES}
     for name in frames:
         check_frame_name(name, known)
     values = bound_values(params)
@@ -101,7 +101,7 @@ def _columns(version: Version) -> dict[str, set[str]]:
     """Column names of the store's tables; those of ``bars`` and ``ticks`` as their views have them, and more."""
     known: dict[str, set[str]] = {name: set(schema.names) for name, (schema, _) in SMALL_TABLES.items()}
     for row in version.rows_of("data_columns"):
-        known.setdefault(str(row["table_name"]), {"timestamp_ns", "exchange", "feed"}).add(str(row["name"]).lower())
+        known.setdefault(row["table_name"], {"timestamp_ns", "exchange", "feed"}).add(row["name"].lower())
     return known
 
 

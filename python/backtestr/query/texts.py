@@ -15,6 +15,9 @@ Sets = list[tuple[list[str], frozenset[str]]]
 _EQUAL = {"COMPARE_EQUAL", "COMPARE_NOT_DISTINCT_FROM"}
 _UNEQUAL = {"COMPARE_NOTEQUAL", "COMPARE_DISTINCT_FROM"}
 _CONTAINS = {"contains", "list_contains", "array_contains", "list_has", "array_has"}
+_UNLIKE = {"!~~", "!~~*", "not_like_escape", "not_ilike_escape"}
+_COMPARED = {"COMPARISON", "BETWEEN", "CONJUNCTION", "SUBQUERY"}
+_MENTIONING = {"COMPARISON", "BETWEEN", "FUNCTION", "OPERATOR", "CASE"}
 _TEXT_TYPES = {"varchar", "text", "string"}
 
 
@@ -38,6 +41,52 @@ def outside_queries(node: Any) -> Iterator[Node]:
         yield node
         for value in node.values():
             yield from outside_queries(value)
+
+
+def direct_parts(node: Any) -> Iterator[Node]:
+    """The objects of an expression that are in no query, comparison or condition within it."""
+    yield node
+    for part in _below(node):
+        if part.get("class") in _COMPARED or str(part.get("type")).startswith("COMPARE_"):
+            continue
+        yield from direct_parts(part)
+
+
+def _below(node: Any) -> Iterator[Node]:
+    for value in node.values() if isinstance(node, dict) else node:
+        if isinstance(value, dict) and not str(value.get("type")).endswith("_NODE"):
+            yield value
+        elif isinstance(value, list):
+            yield from _below(value)
+
+
+def may_select(node: Node, *, negated: bool) -> bool:
+    """Whether an expression may pick rows by the texts in it; what is unequal to them picks none."""
+    kind = node.get("type")
+    if node.get("class") not in _MENTIONING or kind == "OPERATOR_NOT":
+        return False
+    unequal = (_EQUAL | {"COMPARE_IN"}) if negated else (_UNEQUAL | {"COMPARE_NOT_IN"})
+    return kind not in unequal and node.get("function_name") not in _UNLIKE
+
+
+def compared(node: Node) -> list[tuple[Node, Node]]:
+    """The sides that a condition sets equal, rows part by part; the query of ``in (select …)`` is a side too."""
+    if node.get("class") == "SUBQUERY":
+        return [(node["child"], node["subquery"])] if node.get("child") else []
+    if "left" in node:
+        return _parts(node["left"], node["right"])
+    if node.get("type") in {"COMPARE_IN", "COMPARE_NOT_IN"}:
+        return [pair for child in node["children"][1:] for pair in _parts(node["children"][0], child)]
+    sides = [argument["expression"] for argument in node.get("arguments", ())][:2]
+    return [(sides[1], sides[0])] if len(sides) == 2 else []
+
+
+def _parts(left: Node, right: Node) -> list[tuple[Node, Node]]:
+    if left.get("function_name") == "row" and right.get("function_name") == "row":
+        sides = [[argument["expression"] for argument in side["arguments"]] for side in (left, right)]
+        if len(sides[0]) == len(sides[1]):
+            return [pair for a, b in zip(*sides, strict=True) for pair in _parts(a, b)]
+    return [(left, right)]
 
 
 def is_equality(node: Node, *, negated: bool) -> bool:
@@ -67,25 +116,21 @@ def equalities(node: Node, params: Params, *, negated: bool) -> list[Sets]:
     if kind in {"COMPARE_IN", "COMPARE_NOT_IN"}:
         return [_pairs(node["children"][0], child, params) for child in node["children"][1:]]
     if kind == "SUBQUERY":
-        listed, column = _unnested(node["subquery"].get("node") or {}), node.get("child")
+        listed, item = _unnested(node["subquery"].get("node") or {}), node.get("child")
     else:
-        listed, column = (argument["expression"] for argument in node["arguments"][:2])
+        listed, item = (argument["expression"] for argument in node["arguments"][:2])
     found = None if listed is None else _list_texts(listed, params)
-    names = _column(column)
+    names = column(item)
     return [] if found is None or names is None else [[(names, found)]]
 
 
 def _pairs(left: Node, right: Node, params: Params) -> Sets:
-    if left.get("function_name") == "row" and right.get("function_name") == "row":
-        sides = [[argument["expression"] for argument in side["arguments"]] for side in (left, right)]
-        if len(sides[0]) != len(sides[1]):
-            return []
-        return [pair for a, b in zip(*sides, strict=True) for pair in _pairs(a, b, params)]
-    names, found = _column(left), _text(right, params)
-    return [] if names is None or found is None else [(names, found)]
+    known = [(column(a), _text(b, params)) for a, b in _parts(left, right)]
+    return [(names, found) for names, found in known if names is not None and found is not None]
 
 
-def _column(node: Any) -> list[str] | None:
+def column(node: Any) -> list[str] | None:
+    """The parts of a column's name, if the expression is nothing but a column."""
     node = _uncast(node)
     return node["column_names"] if node.get("type") == "COLUMN_REF" else None
 

@@ -17,7 +17,7 @@ from backtestr.sources import detect
 from backtestr.sources.files import files
 from backtestr.sources.fixed import constant
 from backtestr.sources.iso import holds_times, read_times
-from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
+from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts, is_frame
 from backtestr.sources.text import Renamer
 
 BATCH_ROWS = 1 << 17
@@ -59,10 +59,9 @@ def open_arrow(
         raise ArgumentError(f'timezone={timezone!r}; give an IANA name such as "America/New_York"')
     if columns is not None and not isinstance(columns, Mapping):
         raise ArgumentError(f"columns={columns!r}; give a mapping of tick column to the data's column")
-    parts = _frame(data) if _is_frame(data) else [_file(path) for path in files(data)]
+    parts = _frame(data) if is_frame(data) else [_file(path) for path in files(data)]
     plans = [(name, _mapping(name, schema, columns, symbol), read) for name, schema, read in parts]
     unique = bool(plans) and all("sequence" in mapping for _, mapping, _ in plans)
-    epoch = bool(plans) and all("epoch" in mapping for _, mapping, _ in plans)
 
     rename = Renamer(symbol)
 
@@ -78,13 +77,7 @@ def open_arrow(
             raise SourceStructureError(f"{name}: damaged after row {row}: {error}") from error
 
     said = "columns " + ", ".join(plans[0][1].values()) if plans else "no columns"
-    return OpenedSource(
-        "arrow", feed, in_parts(starmap(batches, plans)), said, row_unique_sequence=unique, has_epoch=epoch
-    )
-
-
-def _is_frame(data: Any) -> bool:
-    return isinstance(data, Mapping) or hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
+    return OpenedSource("arrow", feed, in_parts(starmap(batches, plans)), said, row_unique_sequence=unique)
 
 
 def _frame(data: Any) -> list[tuple[str, pa.Schema, Read]]:
@@ -104,8 +97,16 @@ def _frame(data: Any) -> list[tuple[str, pa.Schema, Read]]:
 
 def _cut(batches: Any) -> Iterator[pa.RecordBatch]:
     for batch in batches:
+        is_aligned = _is_aligned(batch)
         for start in range(0, batch.num_rows, BATCH_ROWS):
-            yield batch.slice(start, BATCH_ROWS)
+            part = batch.slice(start, BATCH_ROWS)
+            yield part if is_aligned else pa.concat_batches([part, part.slice(0, 0)])
+
+
+def _is_aligned(batch: pa.RecordBatch) -> bool:
+    """Whether decimals lie as the kernels read them, which copy the whole column for each slice otherwise."""
+    decimals = (column for column in batch.columns if pa.types.is_decimal(column.type))
+    return all(buffer.address % 16 == 0 for column in decimals for buffer in column.buffers()[1:] if buffer is not None)
 
 
 def _file(path: Path) -> tuple[str, pa.Schema, Read]:

@@ -8,10 +8,10 @@ from pathlib import PurePath
 import pyarrow as pa
 
 from backtestr import _native
-from backtestr.errors import ArgumentError, SourceAmbiguousError
+from backtestr.errors import SourceAmbiguousError
 from backtestr.sources.binance_dumps import Dump, dump_of
 from backtestr.sources.files import Member, PathInput, members
-from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
+from backtestr.sources.model import OpenedSource, Renames, TickBatch, check_clock, in_parts
 from backtestr.sources.text import Renamer, parsed_batches, text_batches
 
 
@@ -46,8 +46,7 @@ def open_binance(
     Example:
         >>> open_binance("btcusdt_20240808.gz", clock="receive")  # doctest: +SKIP
     """
-    if clock not in {"exchange", "receive"}:
-        raise ArgumentError(f'clock={clock!r}; give "exchange" or "receive"')
+    check_clock(clock)
     found = [member for member in members(data) if not member.inner.endswith(".CHECKSUM")]
     dumps = {member.name: dump for member in found if (dump := dump_of(member, symbol)) is not None}
     if dumps and clock != "exchange":

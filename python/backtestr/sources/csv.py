@@ -12,7 +12,7 @@ from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructur
 from backtestr.sources import detect
 from backtestr.sources.files import Member, PathInput, members
 from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
-from backtestr.sources.text import Renamer, head, head_text, is_blank, text_batches
+from backtestr.sources.text import SEPARATORS, Renamer, head, head_text, is_blank, text_batches
 
 PRICES = ("price", "bid", "ask")
 NUMBERS = (*PRICES, "volume", "bid_size", "ask_size")
@@ -169,7 +169,7 @@ def plan(member: Member, form: CsvFormat) -> Plan | None:
 
 def _separator(text: str, quote: str | None) -> str:
     line = next(line for line in text.split("\n") if not is_blank(line))
-    counts = {one: len(head(line, one, quote, 1).rows[0]) for one in (",", ";", "\t", "|")}
+    counts = {one: len(head(line, one, quote, 1).rows[0]) for one in SEPARATORS}
     return max(counts, key=lambda one: counts[one])
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from backtestr.errors import ArgumentError, MissingDependencyError, SourceAmbiguousError, SourceStructureError
+from backtestr.errors import MissingDependencyError, SourceAmbiguousError, SourceStructureError
 from backtestr.sources.dbn_records import LEVELS, RECORDS, Mappings, tick_batch
 from backtestr.sources.files import ByteStream, Member, PathInput, members
-from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
+from backtestr.sources.model import OpenedSource, Renames, TickBatch, check_clock, in_parts
 from backtestr.sources.text import Renamer
 
 _CHUNK_RECORDS = 1 << 17
@@ -39,8 +39,7 @@ def open_databento(
     Example:
         >>> open_databento("glbx-mdp3-20240701.trades.dbn.zst")  # doctest: +SKIP
     """
-    if clock not in {"exchange", "receive"}:
-        raise ArgumentError(f'clock={clock!r}; give "exchange" or "receive"')
+    check_clock(clock)
     plans = []
     for member in members(data):
         with member.open() as stream:

@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from backtestr._native import REASONS
+from backtestr.models import TickType
+from backtestr.models.fixed import MAX_UNITS
 from backtestr.sources.fixed import constant, fixed, instants
 from backtestr.sources.model import TickBatch
 
@@ -43,11 +46,10 @@ LEVELS = {"trades": 0, "tbbo": 1, "mbp-1": 1}
 
 _UNDEFINED_PRICE = np.iinfo(np.int64).max
 _UNDEFINED_TIME = np.iinfo(np.uint64).max
-_MAX_FIXED = 10**18 - 1
 _ONE = 100_000_000
-_SYMBOL_MISSING, _INEXACT, _OUT_OF_RANGE, _TIME_MISSING, _TIME_RANGE = 1, 1 << 6, 1 << 7, 1 << 8, 1 << 9
+_SYMBOL_MISSING, _INEXACT, _OUT_OF_RANGE = (REASONS[name] for name in ("symbol_missing", "inexact", "out_of_range"))
+_TIME_MISSING, _TIME_RANGE = REASONS["timestamp_missing"], REASONS["timestamp_out_of_range"]
 _DAY_NS = 86_400_000_000_000
-_TRADE_CODE, _BID_CODE, _ASK_CODE, _COMPOSITE_CODE = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,8 @@ def tick_batch(
         columns["ask"] = _prices(records["ask_px"], no_ask, faults)
         columns["bid_size"] = fixed(records["bid_sz"].astype(np.int64) * _ONE, no_bid)
         columns["ask_size"] = fixed(records["ask_sz"].astype(np.int64) * _ONE, no_ask)
-        kind = np.where(no_ask & ~no_bid, _BID_CODE, np.where(no_bid & ~no_ask, _ASK_CODE, _COMPOSITE_CODE))
-        columns["tick_type"] = pa.array(np.where(trade, _TRADE_CODE, kind).astype(np.int8))
+        kind = np.where(no_ask & ~no_bid, TickType.BID, np.where(no_bid & ~no_ask, TickType.ASK, TickType.COMPOSITE))
+        columns["tick_type"] = pa.array(np.where(trade, TickType.TRADE, kind).astype(np.int8))
     columns["exchange"] = constant(dataset, len(records))
     if faults.any():
         columns["faults"] = pa.array(faults)
@@ -143,7 +145,7 @@ def _prices(raw: npt.NDArray[np.int64], absent: npt.NDArray[np.bool_], faults: n
     absent = absent | (raw == _UNDEFINED_PRICE)
     values, lost = np.divmod(raw, 10)
     inexact = ~absent & (lost != 0)
-    too_large = ~absent & (np.abs(values) > _MAX_FIXED)
+    too_large = ~absent & (np.abs(values) > MAX_UNITS)
     faults[inexact] |= _INEXACT
     faults[too_large] |= _OUT_OF_RANGE
     return fixed(values, absent | inexact | too_large)

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from backtestr._native import REASONS
 from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceNotFoundError, SourceStructureError
+from backtestr.models.fixed import MAX_UNITS
 from backtestr.sources.files import PathInput, files, is_folder
 from backtestr.sources.fixed import constant, fixed, instants
 from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
@@ -25,11 +27,8 @@ _LAYOUT = re.compile(
 )
 _THREE_PLACES = frozenset({"JPY", "RUB", "HUF", "THB", "CZK"})
 _METALS = frozenset({"XAU", "XAG", "XPT", "XPD"})
-_NOT_A_NUMBER = 1 << 5
-_OUT_OF_RANGE = 1 << 7
-_ROUNDED = 1 << 16
+_NOT_A_NUMBER, _OUT_OF_RANGE, _ROUNDED = (REASONS[name] for name in ("not_a_number", "out_of_range", "rounded"))
 _MAX_DICTIONARY_BYTES = 1 << 28
-_MAX_FIXED = 10**18 - 1
 
 
 def open_dukascopy(
@@ -164,7 +163,7 @@ def _units(millions: npt.NDArray[np.float32], faults: npt.NDArray[np.uint32]) ->
             bits[index] = _NOT_A_NUMBER
             continue
         scaled = Decimal(np.format_float_positional(value, unique=True, trim="-")) * 10**14
-        if abs(scaled) > _MAX_FIXED:
+        if abs(scaled) > MAX_UNITS:
             bits[index] = _OUT_OF_RANGE
         else:
             values[index] = int(scaled.to_integral_value())

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-FIXED = pa.decimal128(18, 8)
-INSTANT = pa.timestamp("ns", tz="UTC")
+from backtestr.schema import FIXED, INSTANT
 
 
 def fixed(values: npt.NDArray[np.int64], absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:

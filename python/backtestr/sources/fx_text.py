@@ -10,7 +10,7 @@ from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources.files import Member
 from backtestr.sources.model import OpenedSource, Renames, TickBatch, in_parts
 from backtestr.sources.pairs import pair_in
-from backtestr.sources.text import Renamer, head, head_text, is_blank, text_batches
+from backtestr.sources.text import Renamer, text_batches
 
 
 def pair_of(member: Member, symbol: Renames) -> str:
@@ -25,12 +25,6 @@ def pair_of(member: Member, symbol: Renames) -> str:
     if pair is None:
         raise SourceAmbiguousError(f"{member.name}: the file name holds no currency pair; give symbol=")
     return symbol.get(pair, pair) if symbol else pair
-
-
-def first_cells(member: Member) -> list[str]:
-    """The cells of the first row; none of an empty text."""
-    text = head_text(member, None)
-    return head(text, ",", None, 1).rows[0] if not is_blank(text) else []
 
 
 def refuse(member: Member, vendor: str, cells: list[str]) -> SourceStructureError:

@@ -6,8 +6,9 @@ import re
 from typing import Any
 
 from backtestr.sources.files import PathInput, is_folder, members
-from backtestr.sources.fx_text import first_cells, open_fx, pair_of, refuse
+from backtestr.sources.fx_text import open_fx, pair_of, refuse
 from backtestr.sources.model import OpenedSource, Renames
+from backtestr.sources.text import first_cells
 
 
 def open_histdata(data: PathInput, /, *, symbol: Renames = None, feed: str = "histdata") -> OpenedSource:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from backtestr.errors import ArgumentError
+
 
 @dataclass(frozen=True, slots=True)
 class TickBatch:
@@ -45,7 +47,6 @@ class OpenedSource:
         batches: The ticks. Closing the iterator closes the files.
         described: One line on what was found.
         row_unique_sequence: ``sequence`` is the vendor's and unique per (symbol, epoch, trade or quote).
-        has_epoch: The batches carry ``epoch``.
         skipped: Rows the format holds that are no ticks, by kind; filled while reading.
     """
 
@@ -54,13 +55,27 @@ class OpenedSource:
     batches: Iterator[TickBatch]
     described: str
     row_unique_sequence: bool = False
-    has_epoch: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
 
     def close(self) -> None:
         """Close the files."""
         if isinstance(self.batches, Generator):
             self.batches.close()
+
+
+def check_clock(clock: str) -> None:
+    """Refuse what is neither the exchange's clock nor the receiver's.
+
+    Raises:
+        ArgumentError: Says what to give.
+    """
+    if clock not in {"exchange", "receive"}:
+        raise ArgumentError(f'clock={clock!r}; give "exchange" or "receive"')
+
+
+def is_frame(data: Any) -> bool:
+    """Whether data is columns in memory, not the path of a file."""
+    return isinstance(data, Mapping) or hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
 
 
 class Opener(Protocol):

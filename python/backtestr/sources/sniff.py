@@ -10,7 +10,8 @@ from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources import detect
 from backtestr.sources.csv import NUMBERS
 from backtestr.sources.files import Member, files, members
-from backtestr.sources.text import head, head_text, is_blank
+from backtestr.sources.model import is_frame
+from backtestr.sources.text import SEPARATORS, head, head_text, is_blank
 
 _LEAN_NAME = re.compile(
     r"(^|[/\\])\d{8}_(trade|quote|openinterest)(_[a-z]+)?\.(zip|csv)$|(^|[/\\!])\d{8}_.+_(tick_(trade|quote|openinterest)|(trade|quote|openinterest)_tick)(_.+)?\.csv$",
@@ -33,7 +34,7 @@ def sniff(data: Any, options: Mapping[str, Any]) -> str:
     Raises:
         SourceAmbiguousError: No format is recognised, or the files are of several; name it with ``source=``.
     """
-    if isinstance(data, Mapping) or hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
+    if is_frame(data):
         return "arrow"
     found: dict[str, str] = {}
     for path in files(data):
@@ -75,7 +76,7 @@ def _member(member: Member, options: Mapping[str, Any]) -> str | None:
     for pattern, name in _FIRST_LINES:
         if pattern.match(lines[0]):
             return name
-    headers = [set(detect.recognise(head(text, one, '"', 1).rows[0])) for one in (",", ";", "\t", "|")]
+    headers = [set(detect.recognise(head(text, one, '"', 1).rows[0])) for one in SEPARATORS]
     if "columns" in options or any("timestamp" in names and names & set(NUMBERS) for names in headers):
         return "csv"
     raise SourceAmbiguousError(f"{member.name}: the format of {lines[0][:60]!r} is not recognised; give source=")

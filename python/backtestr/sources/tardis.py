@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from backtestr.errors import ArgumentError, SourceAmbiguousError, SourceStructureError
+from backtestr.errors import SourceAmbiguousError, SourceStructureError
 from backtestr.sources.csv import CsvFormat, open_text
 from backtestr.sources.files import PathInput, members
-from backtestr.sources.fx_text import first_cells
-from backtestr.sources.model import OpenedSource, Renames
-from backtestr.sources.text import head, head_text
+from backtestr.sources.model import OpenedSource, Renames, check_clock
+from backtestr.sources.text import first_cells, head, head_text
 
 _COMMON = {"exchange": "exchange", "symbol": "symbol"}
 _STAMPS = frozenset({"exchange", "symbol", "timestamp", "local_timestamp"})
@@ -34,8 +33,7 @@ def open_tardis(
     Example:
         >>> open_tardis("bitmex_trades_2020-03-01_XBTUSD.csv.gz")  # doctest: +SKIP
     """
-    if clock not in {"exchange", "receive"}:
-        raise ArgumentError(f'clock={clock!r}; give "exchange" or "receive"')
+    check_clock(clock)
     exchanges: set[str] = set()
     kinds: set[str] = set()
     for member in members(data):

@@ -20,6 +20,8 @@ from backtestr.sources.files import ByteStream, Member
 from backtestr.sources.model import Renames, TickBatch
 
 CHUNK_BYTES = 4 << 20
+SEPARATORS = (",", ";", "\t", "|")
+"""What may stand between columns, the likeliest first."""
 _HEAD_ROWS = 2
 
 Parsed = tuple[pa.RecordBatch, int, int, int]
@@ -146,6 +148,12 @@ def head(text: str, separator: str, quote: str | None, rows: int = _HEAD_ROWS) -
             f"{error} (line {reader.line_num}, column 0); are its lines ended by carriage returns alone?"
         ) from error
     return found
+
+
+def first_cells(member: Member) -> list[str]:
+    """The cells of the first row of comma-separated text; none of an empty text."""
+    text = head_text(member, None)
+    return head(text, ",", None, 1).rows[0] if not is_blank(text) else []
 
 
 def text_batches(

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backtestr._native import BarAggregator
-from backtestr.schema import BARS as BAR_SCHEMA
+from backtestr.schema import STORED_BARS
 from backtestr.storage.encode import stored_field
-from backtestr.storage.layout import BARS
+from backtestr.storage.layout import BARS, DAY_NS
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import KINDS, Version, price_bases
 
-_CHUNK_NS = 31 * 86_400_000_000_000
+_CHUNK_NS = 31 * DAY_NS
 _GROUP_ROWS = 32_768
 
 
@@ -54,8 +54,7 @@ def write_computed(
     path: Path, reader: Reader, version: Version, timeframes: Sequence[str], symbols: Iterable[str]
 ) -> None:
     """Write bars of symbols, of the bases that the view ``bars`` shows, to a Parquet file that the view can read."""
-    columns = [column for column in BAR_SCHEMA if column.name != "vwap"]
-    schema = pa.schema([stored_field(BARS, column.with_type(_plain(column.type))) for column in columns])
+    schema = pa.schema([stored_field(BARS, column.with_type(_plain(column.type))) for column in STORED_BARS])
     with pq.ParquetWriter(path, schema, compression="lz4", store_schema=False) as writer:
         waiting, rows = [], 0
         for symbol in symbols:

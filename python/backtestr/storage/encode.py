@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backtestr._native import measure_layout, narrow
-from backtestr.schema import BARS as BAR_SCHEMA
 from backtestr.schema import FIELD_IDS
 from backtestr.storage.groups import Groups
 from backtestr.storage.layout import BARS, TICKS
@@ -19,8 +18,6 @@ ColumnLayouts = list[ColumnLayout]
 
 KEYS = {TICKS: ("symbol",), BARS: ("timeframe", "symbol", "price_basis")}
 """What files are sorted by, before time."""
-DERIVED = {"vwap"}
-"""Columns that are computed on read."""
 _DELTA = {
     "timestamp_utc", "sequence", "price", "bid", "ask", "open", "high", "low", "close", "trade_count",
 }  # fmt: skip
@@ -112,6 +109,3 @@ def _own_dictionaries(group: pa.Table, schema: pa.Schema) -> pa.Table:
                 values = pa.DictionaryArray.from_arrays(codes.indices, whole.dictionary.take(codes.dictionary))  # noqa: PLW2901
         columns.append(values)
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-assert set(BAR_SCHEMA.names) >= DERIVED  # noqa: S101 - a renamed column must not silently be stored

@@ -8,7 +8,13 @@ import threading
 import time
 
 from backtestr._native import LogReader, LogWriter
-from backtestr.errors import LogCorruptError, StoreIOError, StorePoisonedError
+from backtestr.errors import (
+    LogCorruptError,
+    MigrationNewerError,
+    StoreClosedError,
+    StoreIOError,
+    StorePoisonedError,
+)
 from backtestr.storage.checkpoint import load_snapshot, write_snapshot
 from backtestr.storage.commit import Commit
 from backtestr.storage.layout import Layout
@@ -27,28 +33,42 @@ _SNAPSHOT_EVERY = 64
 class Journal:
     """A store's current version and, once it writes, the writer's lock and log.
 
-    Whoever changes the store holds ``writing`` from `begin` to `commit`; readers do not wait for it.
+    Whoever changes the store holds ``writing`` from `begin` to `commit`; readers do not wait for it. Versions whose
+    schema is newer than ``known_schema`` are refused, wherever they would be read or written.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, known_schema: int) -> None:
         self._layout = layout
+        self._known_schema = known_schema
         self._lock: WriterLock | None = None
         self._log: LogWriter | None = None
         self._tail: LogReader | None = None
         self._saved_lsn = 0
         self._poison: str | None = None
+        self._is_closed = False
         self._mutex = threading.RLock()
         self.writing = threading.RLock()
         self.version = Version()
 
     def refresh(self) -> Version:
-        """Move forward to the last durable commit."""
+        """Move forward to the last durable commit.
+
+        Raises:
+            MigrationNewerError: its schema is newer than this release knows; the version stays what it was.
+        """
         with self._mutex:
+            version = self.version
             if self._tail is None:
-                self.version = load_snapshot(self._layout)
-                self._tail = LogReader(self._layout.log, self.version.lsn)
-                self._saved_lsn = self.version.lsn
-            self.version = self.version.apply_all(_decoded(_read(self._tail)))
+                version = load_snapshot(self._layout)
+                self._tail = LogReader(self._layout.log, version.lsn)
+                self._saved_lsn = version.lsn
+            records = _read(self._tail)
+            try:
+                self.version = self._known(version.apply_all(_decoded(records)))
+            except BaseException:
+                # the records were taken from the reader, and must be met again
+                self._tail = None
+                raise
             return self.version
 
     def past(self, *, lsn: int | None = None, time_ns: int | None = None) -> Version:
@@ -59,16 +79,14 @@ class Journal:
             for at, committed_ns, payload in _read(LogReader(self._layout.log, base.lsn))
             if (lsn is None or at <= lsn) and (time_ns is None or committed_ns <= time_ns)
         ]
-        return base.apply_all(_decoded(records))
+        return self._known(base.apply_all(_decoded(records)))
 
     def checkpoint(self) -> Version:
         """Write the current version to a snapshot, so that opening the store replays only what comes after it."""
         with self._mutex:
-            version = self.begin()
-            if version.lsn > self._saved_lsn:
-                write_snapshot(self._layout, version)
-                self._saved_lsn = version.lsn
-            return version
+            self.begin()
+            self._save()
+            return self.version
 
     def records(self) -> list[Record]:
         """All durable commits, oldest first."""
@@ -97,15 +115,22 @@ class Journal:
         Raises:
             StoreLockedError: another process writes.
             StorePoisonedError: an earlier write failed.
+            StoreClosedError: the store was closed.
+            MigrationNewerError: the schema is newer than this release knows.
         """
         with self._mutex:
+            self._check_open()
             if self._poison:
                 raise StorePoisonedError(f"an earlier write failed ({self._poison}); close the store and open it again")
             if self._log is None:
                 self._lock = self._lock or WriterLock(self._layout.lock)
                 self._log = LogWriter.open(self._layout.log, secrets.randbits(64))
-                self._sweep()
-                self.refresh()
+                try:
+                    self._sweep()
+                    self.refresh()
+                except MigrationNewerError:
+                    self._stop()
+                    raise
             return self.version
 
     def commit(self, commit: Commit) -> Version:
@@ -113,11 +138,12 @@ class Journal:
 
         Raises:
             StorePoisonedError: the append failed; whether it is durable is known after reopening.
+            StoreClosedError: the store was closed.
         """
         with self._mutex:
-            if self._log is None:
-                self.begin()
-            assert self._log is not None  # noqa: S101 - begin() sets it or raises
+            # Another process may have written since: what was computed before is of an older version.
+            self._check_open()
+            assert self._log is not None  # noqa: S101 - begin() came before
             try:
                 lsn, _ = self._log.submit(commit.encode(), time.time_ns())
                 self._log.wait(lsn)
@@ -127,19 +153,41 @@ class Journal:
             return self.refresh()
 
     def close(self) -> None:
-        """Release the writer's lock."""
-        with self._mutex:
+        """Release the writer's lock, once the change under way is committed."""
+        with self.writing, self._mutex:
+            self._is_closed = True
             if self._log is not None and not self._poison:
                 # all that was acknowledged is durable; the next writer cuts and marks the log where this one cannot
                 with contextlib.suppress(StoreIOError, OSError):
                     if self.version.lsn - self._saved_lsn >= _SNAPSHOT_EVERY:
-                        self.checkpoint()
-                with contextlib.suppress(StoreIOError):
-                    self._log.close()
-            self._log = None
-            if self._lock is not None:
-                self._lock.release()
-                self._lock = None
+                        self._save()
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._log is not None and not self._poison:
+            with contextlib.suppress(StoreIOError):
+                self._log.close()
+        self._log = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _known(self, version: Version) -> Version:
+        if version.schema_version > self._known_schema:
+            raise MigrationNewerError(
+                f"store {self._layout.root} has schema {version.schema_version} at version {version.lsn}, "
+                f"this release knows up to {self._known_schema}; upgrade backtestr"
+            )
+        return version
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreClosedError(f"store {self._layout.root} is closed; open it again")
+
+    def _save(self) -> None:
+        if self.version.lsn > self._saved_lsn:
+            write_snapshot(self._layout, self.version)
+            self._saved_lsn = self.version.lsn
 
     def _sweep(self) -> None:
         for stray in self._layout.tmp.iterdir():

@@ -94,7 +94,7 @@ class Layout:
         try:
             identity = json.loads(self.identity.read_text(encoding="utf-8"))
             version, store_id = int(identity["format"]), str(identity["store_id"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise StoreNotFoundError(
                 f"no store at {self.root}; ingest something, or open it without read_only=True, to create it"
             ) from None

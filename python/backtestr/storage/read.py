@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from backtestr._native import crc32c, widen
 from backtestr.errors import DataCorruptError
-from backtestr.schema import BARS as BAR_SCHEMA
+from backtestr.schema import STORED_BARS
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.encode import ColumnLayouts, layout_of
 from backtestr.storage.footer import Footer
 from backtestr.storage.layout import TICKS, Layout
 from backtestr.storage.snapshot import File, Span, Version
-from backtestr.storage.ties import sort_by_name
+from backtestr.storage.ties import sort_as_stored
 from backtestr.storage.write import read_footer
 
 
@@ -49,7 +49,6 @@ class Located:
 _FOOTERS = 4_096
 _GROUPS_AT_ONCE = 24
 _TEXT = {"symbol", "conditions", "timeframe", "price_basis"}
-_STORED_BARS = pa.schema([field for field in BAR_SCHEMA if field.name != "vwap"])
 
 
 class Reader:
@@ -78,7 +77,7 @@ class Reader:
             overlap = any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
             schema = TICK_SCHEMA if overlap else needed
             rows = [self._span(span, schema, start, end) for span in spans]
-            parts.extend([sort_by_name(pa.concat_tables(rows), version)] if overlap else rows)
+            parts.extend([sort_as_stored(pa.concat_tables(rows), version)] if overlap else rows)
         table = pa.concat_tables([part.select(wanted.names) for part in parts] or [wanted.empty_table()])
         return table.unify_dictionaries()
 
@@ -113,15 +112,18 @@ class Reader:
         end: int | None = None,
     ) -> pa.Table:
         """Stored bars of one timeframe and basis with start in [start, end) ns, without vwap."""
-        parts = [_STORED_BARS.empty_table()]
+        parts = [STORED_BARS.empty_table()]
         for symbol in sorted(set(symbols), key=str.encode):
-            for span in version.spans(symbol, start, end, timeframe=timeframe, basis=basis):
-                parts.append(self._span(span, _STORED_BARS, start, end))
+            spans = version.spans(symbol, start, end, timeframe=timeframe, basis=basis)
+            rows = [self._span(span, STORED_BARS, start, end) for span in spans]
+            # A month's file goes on behind that of a day of its own.
+            overlap = any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
+            parts.extend([pa.concat_tables(rows).unify_dictionaries().sort_by("timestamp_utc")] if overlap else rows)
         return pa.concat_tables(parts).unify_dictionaries()
 
     def file_parts(self, file: File) -> Iterator[tuple[int, pa.Table]]:
         """All rows of a file in canonical columns, some row groups at a time, with the number of the first row."""
-        schema = TICK_SCHEMA if file.table == TICKS else _STORED_BARS
+        schema = TICK_SCHEMA if file.table == TICKS else STORED_BARS
         with self._open(file) as parquet:
             first = 0
             for start in range(0, parquet.num_row_groups, _GROUPS_AT_ONCE):

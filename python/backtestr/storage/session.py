@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from backtestr._native import sync_file, sync_folder
 from backtestr.config import Settings
-from backtestr.errors import DataCorruptError
+from backtestr.errors import DataCorruptError, StoreClosedError
 from backtestr.schema import FIELD_IDS
 from backtestr.storage.layout import BARS, TICKS, Layout, make_folders
 from backtestr.storage.snapshot import SMALL_TABLES, File, Version
@@ -28,6 +29,7 @@ from backtestr.storage.snapshot import SMALL_TABLES, File, Version
 SCHEMA = "financial_data"
 COMPUTED = "computed"
 """Schema of the view ``bars`` that also shows the bars computed for a statement."""
+_PAUSE_S = 0.005
 _LISTED = {"exchange_codes": ("exchanges", "code"), "feed_names": ("feeds", "name")}
 _SQL_TYPES = {
     pa.string(): "VARCHAR",
@@ -58,9 +60,11 @@ class Session:
     def __init__(self, layout: Layout, settings: Settings) -> None:
         self._layout = layout
         self._verify = settings.verify == "always"
+        self.is_closed = False
+        self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._verified: set[tuple[str, int, int, int]] = set()
         self._lock = threading.Lock()
-        self._columns: pa.Table | None = None
+        self._catalogs: list[tuple[pa.Table, str]] = []
         self._scratch = _scratch_home(layout, settings) / f"backtestr-{uuid.uuid4().hex}"
         weakref.finalize(self, _remove, self._scratch, os.getpid())
         spill = settings.temp_dir or layout.tmp
@@ -76,9 +80,6 @@ class Session:
             }
         )
         self._connection.execute("set TimeZone = 'UTC'")
-        self._connection.execute(f"create schema {SCHEMA}")
-        self._connection.execute(f"create schema {COMPUTED}")
-        self._connection.execute(VWAP)
         folders = ", ".join(text_sql(f"{folder}/") for folder in (layout.data, self._scratch))
         self._connection.execute(f"set allowed_directories = [{folders}]")
         self._connection.execute("set enable_external_access = false")
@@ -95,16 +96,12 @@ class Session:
             DataCorruptError: a file is not what the log says.
         """
         with self._lock:
-            columns = version.tables["data_columns"]
-            if self._columns is None or not columns.equals(self._columns):
-                with self._connection.cursor() as maker:
-                    self._set_files(maker, file_tables(version), {})
-                    for table in {*file_tables(version), *SMALL_TABLES}:
-                        maker.execute(view_sql(table, columns))
-                    maker.execute(view_sql(BARS, columns, schema=COMPUTED))
-                self._columns = columns
+            if self.is_closed:
+                raise StoreClosedError(f"store {self._layout.root} is closed; open it again")
+            catalog = self._catalog(version)
             cursor = self._connection.cursor()
-        cursor.execute(f"set search_path = '{SCHEMA}'")
+            self._cursors.add(cursor)
+        cursor.execute(f"set search_path = '{catalog}.{SCHEMA}'")
         self._set_files(cursor, file_tables(version), files, computed)
         if TICKS in files:
             for variable, listed in name_lists(version).items():
@@ -126,9 +123,41 @@ class Session:
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Release DuckDB."""
-        self._connection.close()
+        """Release DuckDB; statements that run are interrupted."""
+        with self._lock:
+            self.is_closed = True
+        while True:
+            try:
+                self._connection.close()
+                break
+            except duckdb.ResourceInUseException:
+                # A connection does not close while a cursor of it is at work.
+                for cursor in list(self._cursors):
+                    with contextlib.suppress(duckdb.Error):
+                        cursor.interrupt()
+                time.sleep(_PAUSE_S)
         _remove(self._scratch, os.getpid())
+
+    def _catalog(self, version: Version) -> str:
+        """The database whose views have a version's columns.
+
+        Views are never replaced: a statement binds after its cursor was made, when another version may be in use.
+        """
+        columns = version.tables["data_columns"]
+        for known, catalog in self._catalogs:
+            if known is columns or known.equals(columns):
+                return catalog
+        catalog = f"store_{uuid.uuid4().hex}"
+        with self._connection.cursor() as maker:
+            maker.execute(f"attach ':memory:' as {catalog}")
+            maker.execute(f"use {catalog}")
+            maker.execute(f"create schema {SCHEMA}; create schema {COMPUTED}; {VWAP}")
+            self._set_files(maker, file_tables(version), {})
+            for table in {*file_tables(version), *SMALL_TABLES}:
+                maker.execute(view_sql(table, columns))
+            maker.execute(view_sql(BARS, columns, schema=COMPUTED))
+        self._catalogs.append((columns, catalog))
+        return catalog
 
     def _set_files(
         self,
@@ -260,8 +289,7 @@ def _live_columns(table: str, columns: pa.Table) -> list[dict[str, Any]]:
 
 def file_tables(version: Version) -> list[str]:
     """The tables whose rows are in files."""
-    names = version.tables["data_columns"]["table_name"].unique().to_pylist()
-    return [name for name in names if name not in SMALL_TABLES]
+    return [name for name in version.data_tables if name not in SMALL_TABLES]
 
 
 def _scratch_home(layout: Layout, settings: Settings) -> Path:

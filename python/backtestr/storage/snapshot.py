@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from backtestr.errors import ArgumentError, SymbolNotFoundError
 from backtestr.models import BarSpec
 from backtestr.storage.commit import FILES, INDEX, Commit
 from backtestr.storage.layout import BARS, TICKS
@@ -163,6 +165,17 @@ class Version:
         return [file for file in self.file_by_id.values() if file.table == table]
 
     @cached_property
+    def data_tables(self) -> tuple[str, ...]:
+        """Tables that have columns in ``data_columns``, those whose columns were all dropped aside."""
+        columns = self.tables["data_columns"]
+        return tuple(columns.filter(pc.is_null(columns["dropped_lsn"]))["table_name"].unique().to_pylist())
+
+    @cached_property
+    def schema_version(self) -> int:
+        """Number of the newest migration that is applied; 0 without one."""
+        return max((int(str(row["version"])) for row in self.rows_of("schema_migrations")), default=0)
+
+    @cached_property
     def symbols(self) -> dict[str, dict[str, int]]:
         """Ticks per symbol: rows, first and last instant (ns), and rows of each tick type; by name."""
         ticks = self.index.filter(pc.is_null(self.index["timeframe"]))
@@ -171,6 +184,31 @@ class Version:
         grouped = ticks.group_by("symbol").aggregate(wanted)
         rows = grouped.rename_columns({f"{name}_{how}": name for name, how in wanted}).to_pylist()
         return {row.pop("symbol"): row for row in sorted(rows, key=lambda row: row["symbol"])}
+
+    def known(self, symbols: str | Iterable[str] | None) -> list[str]:
+        """The symbols asked for, each once; all of them for None.
+
+        Raises:
+            SymbolNotFoundError: one is not in the store; the message has the nearest names.
+            ArgumentError: one is not text.
+        """
+        if symbols is None:
+            return list(self.symbols)
+        names = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+        for name in names:
+            if not isinstance(name, str):
+                raise ArgumentError(f"symbols are text, got {name!r}")
+            if name not in self.symbols:
+                near = self._nearest(name)
+                hint = f"nearest are {', '.join(map(repr, near))}" if near else "the store holds no ticks yet"
+                raise SymbolNotFoundError(f"no symbol {name!r} in the store; {hint}")
+        return names
+
+    def _nearest(self, name: str) -> list[str]:
+        """Up to three symbols that are spelled like a name, whatever its case, else the first ones."""
+        folded = {symbol.casefold(): symbol for symbol in self.symbols}
+        close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+        return [folded[match] for match in close] or list(self.symbols)[:3]
 
     @cached_property
     def bases(self) -> dict[str, tuple[str, ...]]:
@@ -185,7 +223,7 @@ class Version:
     @cached_property
     def bar_spec(self) -> BarSpec:
         """The bar specification in force."""
-        specs = {row["spec_id"]: str(row["spec"]) for row in self.rows_of("bar_specs")}
+        specs = {row["spec_id"]: row["spec"] for row in self.rows_of("bar_specs")}
         spec_id = self.store_settings.get(BAR_SPEC)
         return BarSpec() if spec_id is None else BarSpec.from_json(specs[spec_id])
 
@@ -198,9 +236,9 @@ class Version:
     @cached_property
     def store_settings(self) -> dict[str, str]:
         """What belongs to the store, not to the process that opens it, by name."""
-        return {str(row["name"]): str(row["value"]) for row in self.rows_of("store_settings")}
+        return {row["name"]: row["value"] for row in self.rows_of("store_settings")}
 
-    def rows_of(self, table: str) -> list[dict[str, object]]:
+    def rows_of(self, table: str) -> list[dict[str, Any]]:
         """Rows of a small table."""
         return self.tables[table].to_pylist()  # type: ignore[no-any-return]
 
@@ -241,7 +279,7 @@ KINDS = ("trades", "bids", "asks", "composites")
 
 
 def price_bases(counts: Sequence[int]) -> tuple[str, ...]:
-    """The bases whose bars are materialised for a symbol with so many rows of each kind (design decision 10)."""
+    """The bases whose bars are materialised for a symbol with so many rows of each kind: trades go before quotes."""
     trades, bids, asks, composites = counts
     if trades:
         return ("trade",)

@@ -15,11 +15,10 @@ _NAMED = {"exchange_id": ("exchanges", "code"), "feed_id": ("feeds", "name")}
 _IDS = 1 << 16
 
 
-def sort_by_name(rows: pa.Table, version: Version) -> pa.Table:
-    """Sort complete ticks as `sort_ticks` does, but by the names that a version has for their ids."""
+def sort_as_stored(rows: pa.Table, version: Version) -> pa.Table:
+    """Sort complete ticks in the order of the store: as `sort_by_names` does, by the names that a version has."""
     names = {
-        column: {int(str(row["id"])): str(row[name]) for row in version.rows_of(table)}
-        for column, (table, name) in _NAMED.items()
+        column: {row["id"]: row[name] for row in version.rows_of(table)} for column, (table, name) in _NAMED.items()
     }
     return sort_by_names(rows, names)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from backtestr._native import ParquetStitcher, crc32c, index_runs, measure_layout, sync_folder
 from backtestr.storage.commit import FILES, INDEX
-from backtestr.storage.encode import DERIVED, KEYS, ColumnLayouts, encode, merge_layouts
+from backtestr.storage.encode import KEYS, ColumnLayouts, encode, merge_layouts
 from backtestr.storage.entry import Entry
 from backtestr.storage.groups import Groups, cut_groups
 from backtestr.storage.layout import BARS, Layout
@@ -87,7 +87,6 @@ class FileWriter:
 
     def add(self, rows: pa.Table, *, last: bool = False) -> None:
         """Take rows in that follow the ones before; rows whose row group is not settled yet wait for the next call."""
-        rows = rows.select([name for name in rows.column_names if name not in DERIVED])
         if self._carry is not None:
             rows, self._carry = pa.concat_tables([self._carry, rows]), None
         if rows.num_rows == 0:

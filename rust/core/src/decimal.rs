@@ -235,7 +235,7 @@ pub fn from_decimal(decimal: Decimal) -> Fixed {
     let value =
         decimal.mantissa().checked_mul(i128::from(POWERS[power as usize])).and_then(|value| value.to_i64());
     match value {
-        Some(value) if value.abs() <= MAX_FIXED => Fixed::ok(value),
+        Some(value) if value.unsigned_abs() <= MAX_FIXED.unsigned_abs() => Fixed::ok(value),
         _ => Fixed::fault(OUT_OF_RANGE),
     }
 }
@@ -287,6 +287,16 @@ mod tests {
         assert_eq!(from_f64(0.000_000_015), Fixed { value: 2, faults: ROUNDED });
         assert_eq!(from_f32(0.75, 6), Fixed::ok(75_000_000_000_000));
         assert_eq!(from_f32(0.1, 0), Fixed::ok(10_000_000));
+    }
+
+    #[test]
+    fn decimals_beyond_the_range_are_faults() {
+        for text in
+            ["10000000000", "92233720368.54775808", "-92233720368.54775808", "79228162514264337593543950335"]
+        {
+            assert_eq!(from_decimal(text.parse().unwrap()), Fixed::fault(OUT_OF_RANGE), "{text}");
+        }
+        assert_eq!(from_decimal("0.123456789".parse().unwrap()), Fixed::fault(INEXACT));
     }
 
     proptest! {

@@ -4,8 +4,10 @@ use std::fmt;
 
 use rust_decimal::Decimal;
 
+use crate::decimal::from_decimal;
 use crate::error::{Error, Result};
-use crate::schema::{END_TIMESTAMP_NS, MAX_FIXED, MIN_TIMESTAMP_NS, SCALE};
+use crate::round::div_half_even;
+use crate::schema::{END_TIMESTAMP_NS, MIN_TIMESTAMP_NS, SCALE};
 use crate::timeframe::Timeframe;
 
 /// What a tick says.
@@ -73,7 +75,7 @@ pub struct Tick {
 impl Tick {
     /// (bid + ask) / 2, half-even at 1e-8; `None` unless both sides are there and fit a `DECIMAL(18, 8)`.
     pub fn mid_price(&self) -> Option<Decimal> {
-        from_units(divide_half_even(units(self.bid?)? + units(self.ask?)?, 2))
+        from_units(div_half_even(units(self.bid?)? + units(self.ask?)?, 2)?)
     }
 
     /// Ask minus bid, negative where the quote is crossed; `None` unless both sides are there and fit a
@@ -160,7 +162,7 @@ impl Bar {
     /// (high + low + close) / 3, the exact fraction rounded half-even at 1e-8; `None` where one of them is missing or
     /// does not fit a `DECIMAL(18, 8)`.
     pub fn typical_price(&self) -> Option<Decimal> {
-        from_units(divide_half_even(units(self.high?)? + units(self.low?)? + units(self.close?)?, 3))
+        from_units(div_half_even(units(self.high?)? + units(self.low?)? + units(self.close?)?, 3)?)
     }
 
     /// Greatest of high - low, |high - `prev_close`| and |low - `prev_close`| (Wilder 1978); high - low without a
@@ -177,34 +179,16 @@ impl Bar {
 
 /// The value in units of 1e-8; `None` where a `DECIMAL(18, 8)` does not hold it exactly.
 fn units(value: Decimal) -> Option<i128> {
-    let value = value.normalize();
-    let scale = SCALE.unsigned_abs().into();
-    if value.scale() > scale {
-        return None;
-    }
-    let units = value.mantissa().checked_mul(10_i128.pow(scale - value.scale()))?;
-    (units.unsigned_abs() <= MAX_FIXED.unsigned_abs().into()).then_some(units)
+    let fixed = from_decimal(value);
+    (fixed.faults == 0).then_some(fixed.value.into())
 }
 
 fn from_units(units: i128) -> Option<Decimal> {
     Decimal::try_from_i128_with_scale(units, SCALE.unsigned_abs().into()).ok()
 }
 
-/// Nearest whole quotient, ties to even. The divisor is positive.
-fn divide_half_even(dividend: i128, divisor: i128) -> i128 {
-    let (quotient, rest) = (dividend.div_euclid(divisor), dividend.rem_euclid(divisor));
-    let up = match (2 * rest).cmp(&divisor) {
-        std::cmp::Ordering::Less => false,
-        std::cmp::Ordering::Equal => quotient % 2 != 0,
-        std::cmp::Ordering::Greater => true,
-    };
-    quotient + i128::from(up)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn decimal(text: &str) -> Decimal {
@@ -327,14 +311,5 @@ mod tests {
         }
         assert!(TickType::try_from(4).is_err());
         assert_eq!(TickType::Composite.to_string(), "composite");
-    }
-
-    proptest! {
-        #[test]
-        fn quotients_are_nearest(dividend in -10_i128.pow(19)..10_i128.pow(19), divisor in 2_i128..4) {
-            let quotient = divide_half_even(dividend, divisor);
-            let error = 2 * (dividend - quotient * divisor).abs();
-            prop_assert!(error < divisor || (error == divisor && quotient % 2 == 0));
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! `aggregate_bars` and `BarAggregator`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use backtestr_core::Result;
 use backtestr_core::aggregate::plan::Plan;
@@ -8,7 +8,7 @@ use backtestr_core::aggregate::{self, BarOptions, BarSpec};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::boundary::{ArrowInput, enter, table};
+use crate::boundary::{ArrowInput, enter, hold, table};
 use crate::errors::to_py;
 
 /// The attributes of `backtestr.models.BarSpec` that decide what counts.
@@ -67,7 +67,7 @@ impl BarAggregator {
         py: Python<'_>,
         kernel: impl FnOnce(&mut aggregate::BarAggregator) -> Result<T> + Send,
     ) -> PyResult<T> {
-        enter(py, || kernel(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+        enter(py, || kernel(&mut hold(&self.0)))
     }
 }
 

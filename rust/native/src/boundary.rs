@@ -1,5 +1,7 @@
 //! The one door between Python and the kernels: Arrow in, the GIL released, errors mapped, Arrow out.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use arrow_array::RecordBatch;
 use arrow_array::ffi_stream::RecordBatchStreamReader;
 use arrow_pyarrow::{FromPyArrow, IntoPyArrow, Table};
@@ -13,6 +15,11 @@ use crate::errors::to_py;
 /// Run a kernel with the GIL released and raise its error as the Python class of the same name.
 pub(crate) fn enter<T: Send>(py: Python<'_>, kernel: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     py.detach(kernel).map_err(|error| to_py(py, error))
+}
+
+/// A class's state, for one thread at a time; a kernel that panicked before leaves it as it was then.
+pub(crate) fn hold<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Any object that speaks the Arrow PyCapsule interface, as record batches.

@@ -1,13 +1,13 @@
 //! `backtestr._native`: the log and the calls that make files durable.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use backtestr_core::log;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::boundary::enter;
+use crate::boundary::{enter, hold};
 
 /// The one appender of a store's log; methods may be called from any thread.
 #[pyclass(frozen, module = "backtestr._native")]
@@ -62,7 +62,7 @@ impl LogReader {
 
     /// Whole records not read yet as (LSN, commit time in ns, payload), oldest first.
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u64, i64, Bound<'py, PyBytes>)>> {
-        let records = enter(py, || self.0.lock().unwrap_or_else(PoisonError::into_inner).read())?;
+        let records = enter(py, || hold(&self.0).read())?;
         Ok(records.into_iter().map(|r| (r.lsn, r.time_ns, PyBytes::new(py, &r.payload))).collect())
     }
 }

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use backtestr_core::Error;
 use backtestr_core::stitch::Stitcher;
 use pyo3::prelude::*;
 
-use crate::boundary::enter;
+use crate::boundary::{enter, hold};
 
 /// One new Parquet file, made of whole Parquet files held in memory.
 #[pyclass(frozen, module = "backtestr._native")]
@@ -28,13 +28,13 @@ impl ParquetStitcher {
 
     /// Append the row groups of a piece; returns the bytes written so far.
     fn append(&self, py: Python<'_>, piece: &[u8]) -> PyResult<u64> {
-        enter(py, || self.0.lock().unwrap_or_else(PoisonError::into_inner).append(piece.to_vec().into()))
+        enter(py, || hold(&self.0).append(piece.to_vec().into()))
     }
 
     /// Write the footer and make the file's bytes durable.
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
         enter(py, || {
-            let file = self.0.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
+            let file = hold(&self.0).finish()?;
             file.sync_all().map_err(|source| Error::Io { doing: "syncing a data file".into(), source })
         })
     }

@@ -1,7 +1,7 @@
 //! `validate_ticks` and `TickValidator`.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow_array::RecordBatch;
@@ -12,7 +12,7 @@ use backtestr_core::{Error, Result, schema};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::boundary::{ArrowInput, enter, table};
+use crate::boundary::{ArrowInput, enter, hold, table};
 use crate::errors::to_py;
 
 /// The attributes of `backtestr.models.ValidationRules`.
@@ -130,7 +130,7 @@ impl TickValidator {
 
     /// As `validate_ticks`, going on where the last batch ended.
     fn validate<'py>(&self, py: Python<'py>, data: ArrowInput) -> PyResult<Answer<'py>> {
-        let parts = enter(py, || run(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), &data))?;
+        let parts = enter(py, || run(&mut hold(&self.0), &data))?;
         answer(py, parts)
     }
 }

@@ -1,0 +1,243 @@
+"""An open store as readers see it: one version at a time, from many threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from backtestr import config, machine
+from backtestr.errors import StoreClosedError, StoreReadOnlyError
+from backtestr.instants import Instant, range_ns
+from backtestr.models import BarSpec, StoreInfo, VersionDiff
+from backtestr.persist.history import compare, read_history, version_at
+from backtestr.persist.migrate import create_store, known_schema
+from backtestr.query.describe import describe
+from backtestr.query.frame import Frame
+from backtestr.query.request import read_bars, read_ticks
+from backtestr.query.sql import run_sql
+from backtestr.storage import Storage
+from backtestr.storage.journal import Journal
+from backtestr.storage.layout import Layout
+from backtestr.storage.read import Reader
+from backtestr.storage.session import Session
+from backtestr.storage.snapshot import Version
+
+
+class StoreReader:
+    """What can be asked of an open store. `backtestr.Store` adds what changes it."""
+
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, **settings: Any) -> None:
+        self._path = Path(path)
+        self._read_only = read_only
+        self._options = settings
+        self._settings = config.Settings.load(**settings)
+        self._pid = os.getpid()
+        layout = Layout(self._path.absolute())
+        if self._settings.network_fs == "refuse":
+            machine.refuse_network(layout.root)
+        journal = Journal(layout, known_schema())
+        if not read_only and not layout.identity.exists():
+            create_store(layout, journal, self._settings.materialized_timeframes)
+        layout.check()
+        journal.refresh()
+        self._pinned: Version | None = None
+        reader = Reader(layout, verify=self._settings.verify == "always")
+        self._storage: Storage | None = Storage(layout, self._settings, journal, reader)
+        self._session: Session | None = None
+        self._session_lock = threading.Lock()
+
+    def ticks(
+        self,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        columns: Sequence[str] | None = None,
+        as_of: int | Instant | None = None,
+    ) -> Frame:
+        """Ticks with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc, sequence).
+
+        Args:
+            symbols: one, several, or None for all.
+            start: first instant; one without a zone is UTC, and None is the first there is.
+            end: exclusive.
+            columns: which columns, in the order wanted; None for all of `backtestr.tick_schema`.
+            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
+
+        Raises:
+            SymbolNotFoundError: no such symbol; a known one without rows in range is an empty frame.
+            ArgumentError: no such column, or start is not before end.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     store.ticks("A", end="2024-01-02T14:30:30", columns=["price", "volume"]).to_numpy()
+            {'price': array([10.]), 'volume': array([1.])}
+        """
+        storage, version = self._readable(), self._version(as_of)
+        return read_ticks(storage, version, symbols, *range_ns(start, end), columns)
+
+    def bars(
+        self,
+        symbols: str | Iterable[str] | None,
+        timeframe: str,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        price: str | None = None,
+        as_of: int | Instant | None = None,
+    ) -> Frame:
+        """Bars with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc).
+
+        Args:
+            symbols: one, several, or None for all.
+            timeframe: such as ``"5m"``; it divides a day or is a whole number of days.
+            start: first bar's earliest start.
+            end: exclusive.
+            price: ``"trade"``, ``"bid"``, ``"ask"`` or ``"mid"``; None takes the symbol's own basis.
+            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
+
+        Raises:
+            SymbolNotFoundError: no such symbol.
+            TimeframeError: no such timeframe.
+            ArgumentError: the basis must be named, or does not exist.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     store.bars("A", "1m").to_pylist()[0]["vwap"]
+            Decimal('11.50000000')
+        """
+        storage, version = self._readable(), self._version(as_of)
+        return read_bars(storage, version, symbols, timeframe, *range_ns(start, end), price)
+
+    def sql(
+        self,
+        text: str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        tables: Mapping[str, Any] | None = None,
+        as_of: int | Instant | None = None,
+    ) -> Frame:
+        """Run one SELECT over ``ticks``, ``bars`` and the other tables.
+
+        A timeframe that is not stored is computed where the statement requires it of ``bars``: ``timeframe = '20s'``.
+
+        Args:
+            text: the statement, in DuckDB's SQL.
+            params: values for ``?``, ``$1`` or ``$name``.
+            tables: your own frames, by the name the statement uses.
+            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
+
+        Raises:
+            SQLError: not one read-only statement over known tables, or it does not run.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     store.sql("select sum(volume) as volume from ticks where symbol = ?", ["A"]).to_pylist()
+            [{'volume': Decimal('4.00000000')}]
+        """
+        version = self._version(as_of)
+        with self._session_lock:
+            storage = self._readable()
+            session = self._session = self._session or Session(storage.layout, storage.settings)
+        try:
+            return run_sql(storage, session, version, text, params, tables or {})
+        except Exception:
+            if session.is_closed:
+                raise StoreClosedError(f"store {self._path} was closed while a statement ran; open it again") from None
+            raise
+
+    def symbols(self) -> list[str]:
+        """All symbols, by name."""
+        return list(self._version().symbols)
+
+    def info(self) -> StoreInfo:
+        """What the store holds and how much it takes on disk."""
+        return describe(self._readable(), self._version(), read_only=self._read_only)
+
+    def quarantine(self) -> Frame:
+        """Rejected rows with reason, source line and raw text."""
+        return self.sql("select * from quarantine order by source, member, line")
+
+    @property
+    def bar_spec(self) -> BarSpec:
+        """The bar specification in force: which ticks make bars."""
+        return self._version().bar_spec
+
+    def history(self) -> Frame:
+        """All commits, oldest first: LSN, time, kind, files added and removed, tags, and a note (JSON)."""
+        return Frame(read_history(self._readable(), self._version()))
+
+    def diff(self, old: int | Instant, new: int | Instant | None = None) -> VersionDiff:
+        """What changed from one version to another, by default the newest: files, ticks, bars, symbols.
+
+        Raises:
+            VersionNotFoundError: there is no such version.
+        """
+        return compare(self._readable(), self._version(old), self._version(new))
+
+    def refresh(self) -> int:
+        """Move forward to the last commit of the writer.
+
+        Returns:
+            Its LSN (log sequence number): commits are numbered from 1.
+        """
+        storage = self._readable()
+        return self._pinned.lsn if self._pinned is not None else storage.journal.refresh().lsn
+
+    def close(self) -> None:
+        """Release the writer's lock and all files; further use raises StoreClosedError.
+
+        A change that another thread has under way is committed first.
+        """
+        if (storage := self._storage) is not None and os.getpid() == self._pid:
+            if self._pinned is None:
+                storage.journal.close()
+            with self._session_lock:
+                session, self._storage, self._session = self._session, None, None
+            if session is not None:
+                session.close()
+        self._storage = self._session = None
+
+    def _version(self, when: int | Instant | None = None) -> Version:
+        newest = self._readable().journal.version if self._pinned is None else self._pinned
+        return newest if when is None else version_at(self._readable(), newest, when)
+
+    def _readable(self) -> Storage:
+        if (storage := self._storage) is None:
+            raise StoreClosedError(f"store {self._path} is closed; open it again")
+        if os.getpid() != self._pid:
+            raise StoreClosedError(f"store {self._path} was opened before a fork; open it again in this process")
+        return storage
+
+    def _writable(self) -> Storage:
+        storage = self._readable()
+        if self._pinned is not None:
+            raise StoreReadOnlyError(f"version {self._pinned.lsn} is the past; write to the store itself")
+        if self._read_only:
+            raise StoreReadOnlyError(f"store {self._path} was opened with read_only=True; open it again to write")
+        return storage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._storage is None else f"lsn {self._version().lsn}"
+        return f"Store({str(self._path)!r}, {state})"

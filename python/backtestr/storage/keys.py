@@ -1,0 +1,24 @@
+"""What rows are sorted by, as numpy arrays: one value per row, whatever the chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+def symbol_codes(rows: pa.Table) -> npt.NDArray[np.int32]:
+    """Each row's code in the dictionary of symbols, which all chunks must share."""
+    codes = [chunk.indices.to_numpy() for chunk in rows["symbol"].chunks]
+    return np.concatenate([np.empty(0, np.int32), *codes])
+
+
+def times_ns(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Each row's instant, in ns since 1970-01-01 UTC."""
+    times = [chunk.cast(pa.int64()).to_numpy() for chunk in rows["timestamp_utc"].chunks]
+    return np.concatenate([np.empty(0, np.int64), *times])
+
+
+def symbol_names(rows: pa.Table) -> list[str]:
+    """The symbols that the rows have, in order of first sight."""
+    return rows["symbol"].unique().to_pylist()  # type: ignore[no-any-return]
