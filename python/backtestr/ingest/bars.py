@@ -12,6 +12,7 @@ from backtestr._native import BarAggregator, aggregate_bars
 from backtestr.models import BarSpec, Timeframe
 from backtestr.schema import STORED_BARS
 from backtestr.storage.computed import tick_chunks
+from backtestr.storage.keys import listed_symbols, symbol_names
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import Version
 
@@ -68,17 +69,9 @@ class BarBuilder:
         return self._aggregators[key]
 
 
-def listed_symbols(rows: pa.Table) -> set[str]:
-    """The symbols in the dictionaries of some rows: all that they have, and perhaps more."""
-    names: set[str] = set()
-    for chunk in rows["symbol"].chunks:
-        names.update(chunk.dictionary.to_pylist())
-    return names
-
-
 def _only(rows: pa.Table, symbols: list[str]) -> pa.Table:
     wanted = set(symbols)
-    if listed_symbols(rows) <= wanted or set(pc.unique(rows["symbol"]).cast(pa.string()).to_pylist()) <= wanted:
+    if listed_symbols(rows) <= wanted or wanted.issuperset(symbol_names(rows)):
         return rows
     return rows.filter(pc.is_in(rows["symbol"], pa.array(symbols, pa.string())))
 

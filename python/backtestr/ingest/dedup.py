@@ -23,7 +23,7 @@ from backtestr.ingest.identity import (
 )
 from backtestr.ingest.members import find_repeats
 from backtestr.storage import Storage
-from backtestr.storage.keys import symbol_codes, symbol_names
+from backtestr.storage.keys import listed_symbols, symbol_codes
 from backtestr.storage.read import Located
 from backtestr.storage.snapshot import Version
 
@@ -62,7 +62,7 @@ class Merge:
             repeats = find_repeats(rows, members, self._scratch)
             self.duplicates += len(repeats)
             rows = _leave_out(rows, repeats)
-        if not self.row_unique and not any(symbol in self.version.symbols for symbol in symbol_names(rows)):
+        if not self.row_unique and self.version.symbols.keys().isdisjoint(listed_symbols(rows)):
             return rows
         runs = _Runs.of(rows)
         located = self._existing(runs)

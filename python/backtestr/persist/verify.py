@@ -17,10 +17,9 @@ from backtestr.persist.prove import prove_bytes, prove_file
 from backtestr.persist.rebar import compare_bars
 from backtestr.storage import Storage
 from backtestr.storage.checkpoint import listed_snapshots, read_snapshot
-from backtestr.storage.commit import FILES
 from backtestr.storage.journal import Record
 from backtestr.storage.read import Reader
-from backtestr.storage.snapshot import SMALL_TABLES, File, Version
+from backtestr.storage.snapshot import SMALL_TABLES, File, Version, listed_files
 
 Tell = Callable[[int, "int | None", str], object]
 """Called with what is done, of how much, and what is being done."""
@@ -124,7 +123,7 @@ def _check_history(storage: Storage, version: Version, found: Findings) -> None:
         else:
             good += 1
     for files in (version.files, *(held.files for held in snapshots), *(commit.added for *_, commit in records)):
-        found.known |= {file.path: file for file in _files(files)}
+        found.known |= {file.path: file for file in listed_files(files)}
     found.counts |= {"commits": len(records), "snapshots": good}
 
 
@@ -132,19 +131,17 @@ def _check_files(storage: Storage, version: Version, found: Findings, tell: Tell
     """Read every file of the version whole, and compare those of earlier versions with their digests."""
     layout, reader = storage.layout, Reader(storage.layout, verify=True)
     rows = size = past = gone = 0
-    current = set()
-    total = version.files.num_rows + sum(
-        1 for path in found.known if path not in set(version.files["path"].to_pylist())
-    )
+    current = set(version.files["path"].to_pylist())
+    past_paths = sorted(found.known.keys() - current)
+    total = len(current) + len(past_paths)
     for done, (file, index) in enumerate(_indexed(version)):
         if tell is not None:
             tell(done, total, f"checking {file.path}")
-        current.add(file.path)
         wrong = prove_file(layout, reader, file, index)
         if wrong is not None:
             found.problems.append(wrong)
         rows, size = rows + file.rows, size + file.size
-    for path in sorted(found.known.keys() - current):
+    for path in past_paths:
         if tell is not None:
             tell(len(current) + past + gone, total, f"checking {path}")
         wrong = prove_bytes(layout, found.known[path])
@@ -194,14 +191,10 @@ def _indexed(version: Version) -> Iterator[tuple[File, pa.Table]]:
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(len(ids.dictionary) + 1))
     places = {file_id: place for place, file_id in enumerate(ids.dictionary.to_pylist())}
-    for file in _files(version.files):
+    for file in listed_files(version.files):
         place = places.get(file.file_id)
         mine = order[:0] if place is None else order[bounds[place] : bounds[place + 1]]
         yield file, version.index.take(pa.array(mine, pa.int64()))
-
-
-def _files(rows: pa.Table) -> list[File]:
-    return [File(*row) for row in zip(*(rows[name].to_pylist() for name in FILES.names), strict=True)]
 
 
 def _same(one: Version, other: Version) -> bool:

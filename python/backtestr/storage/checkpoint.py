@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from backtestr._native import crc32c, sync_file, sync_folder
+from backtestr.storage.commit import to_ipc
 from backtestr.storage.layout import Layout, make_folders
 from backtestr.storage.snapshot import SMALL_TABLES, Version
 
@@ -26,7 +27,7 @@ def write_snapshot(layout: Layout, version: Version) -> Path:
     """Write a durable version to a file that appears whole or not at all, and drop all but the newest ones."""
     make_folders(layout.snapshots)
     parts = {"files": version.files, "index": version.index, **version.tables}
-    bodies = {name: _to_ipc(rows) for name, rows in parts.items()}
+    bodies = {name: to_ipc(rows.combine_chunks(), _OPTIONS) for name, rows in parts.items()}
     head = {
         "store_id": layout.check(),
         "lsn": version.lsn,
@@ -41,17 +42,17 @@ def write_snapshot(layout: Layout, version: Version) -> Path:
     sync_file(draft)
     draft.replace(path)
     sync_folder(layout.snapshots)
-    for lsn in _listed(layout)[:-_KEPT]:
-        _path(layout, lsn).unlink(missing_ok=True)
+    for old in listed_snapshots(layout)[:-_KEPT]:
+        old.unlink(missing_ok=True)
     return path
 
 
 def load_snapshot(layout: Layout, *, lsn: int | None = None, time_ns: int | None = None) -> Version:
     """The newest version in an undamaged snapshot, or the newest up to an LSN or commit time; an empty one without."""
-    for listed in reversed(_listed(layout)):
-        if lsn is not None and listed > lsn:
+    for path in reversed(listed_snapshots(layout)):
+        if lsn is not None and int(path.stem) > lsn:
             continue
-        version = _read(layout, listed)
+        version = read_snapshot(layout, path)
         if version is not None and (time_ns is None or version.time_ns <= time_ns):
             return version
     return Version()
@@ -59,48 +60,33 @@ def load_snapshot(layout: Layout, *, lsn: int | None = None, time_ns: int | None
 
 def listed_snapshots(layout: Layout) -> list[Path]:
     """The files that should hold a snapshot each, oldest first."""
-    return [_path(layout, lsn) for lsn in _listed(layout)]
+    try:
+        lsns = sorted(int(path.stem) for path in layout.snapshots.glob("*.snapshot") if path.stem.isdecimal())
+    except OSError:
+        return []
+    return [_path(layout, lsn) for lsn in lsns]
 
 
 def read_snapshot(layout: Layout, path: Path) -> Version | None:
-    """The version in a snapshot; None where it is damaged, or another store's."""
-    return _read(layout, int(path.stem))
-
-
-def _read(layout: Layout, lsn: int) -> Version | None:
-    """The version in a snapshot; None where the file is gone, or is not what was written."""
+    """The version in a snapshot; None where the file is gone, is not what was written, or is another store's."""
     try:
-        data = _path(layout, lsn).read_bytes()
+        data = path.read_bytes()
         length, crc, magic = _TRAILER.unpack(data[-_TRAILER.size :])
         body = memoryview(data)[: -_TRAILER.size]
         if magic != _MAGIC or crc32c(data[: -_TRAILER.size]) != crc:
             return None
         head = json.loads(bytes(body[len(body) - length :]))
-        if head["lsn"] != lsn or head["store_id"] != layout.check():
+        if head["lsn"] != int(path.stem) or head["store_id"] != layout.check():
             return None
         at, tables = 0, {}
         for name, size in head["sections"].items():
             tables[name] = pa.ipc.open_stream(pa.py_buffer(body[at : at + size])).read_all()
             at += size
         small = {name: tables.get(name, schema.empty_table()) for name, (schema, _) in SMALL_TABLES.items()}
-        return Version(lsn, head["time_ns"], tables["files"], tables["index"], small)
+        return Version(head["lsn"], head["time_ns"], tables["files"], tables["index"], small)
     except (OSError, struct.error, ValueError, KeyError, pa.ArrowException):
         return None
 
 
-def _listed(layout: Layout) -> list[int]:
-    try:
-        return sorted(int(path.stem) for path in layout.snapshots.glob("*.snapshot") if path.stem.isdecimal())
-    except OSError:
-        return []
-
-
 def _path(layout: Layout, lsn: int) -> Path:
     return layout.snapshots / f"{lsn:020}.snapshot"
-
-
-def _to_ipc(rows: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema, options=_OPTIONS) as writer:
-        writer.write_table(rows.combine_chunks())
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]

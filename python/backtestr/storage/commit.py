@@ -86,8 +86,8 @@ class Commit:
         """The record's payload: a JSON head, then one Arrow IPC stream per section."""
         sections = {"added": self.added, "index": self.index}
         sections |= {f"rows.{table}": rows for table, rows in self.rows.items()}
-        bodies = {name: _to_ipc(table) for name, table in sections.items() if table.num_rows}
-        bodies |= {f"whole.{table}": _to_ipc(rows) for table, rows in self.whole.items()}
+        bodies = {name: to_ipc(table) for name, table in sections.items() if table.num_rows}
+        bodies |= {f"whole.{table}": to_ipc(rows) for table, rows in self.whole.items()}
         head = {
             "kind": self.kind,
             "note": dict(self.note),
@@ -128,8 +128,9 @@ def _of_kind(prefix: str, tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]
     return {name.removeprefix(prefix): rows for name, rows in tables.items() if name.startswith(prefix)}
 
 
-def _to_ipc(table: pa.Table) -> bytes:
+def to_ipc(table: pa.Table, options: pa.ipc.IpcWriteOptions = _COMPRESSED) -> bytes:
+    """A table as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as writer:
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]

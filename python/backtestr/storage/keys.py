@@ -19,6 +19,14 @@ def times_ns(rows: pa.Table) -> npt.NDArray[np.int64]:
     return np.concatenate([np.empty(0, np.int64), *times])
 
 
+def listed_symbols(rows: pa.Table) -> set[str]:
+    """The symbols in the dictionaries of some rows, without a look at the rows: all that they have, perhaps more."""
+    names: set[str] = set()
+    for chunk in rows["symbol"].chunks:
+        names.update(chunk.dictionary.to_pylist())
+    return names
+
+
 def symbol_names(rows: pa.Table) -> list[str]:
     """The symbols that the rows have, in order of first sight."""
     return rows["symbol"].unique().to_pylist()  # type: ignore[no-any-return]

@@ -121,8 +121,7 @@ class Version:
     @cached_property
     def file_by_id(self) -> dict[str, File]:
         """All files, by id."""
-        columns = [self.files[name].to_pylist() for name in FILES.names]
-        return {row[0]: File(*row) for row in zip(*columns, strict=True)}
+        return {file.file_id: file for file in listed_files(self.files)}
 
     @cached_property
     def _places(self) -> _Places:
@@ -241,6 +240,11 @@ class Version:
     def rows_of(self, table: str) -> list[dict[str, Any]]:
         """Rows of a small table."""
         return self.tables[table].to_pylist()  # type: ignore[no-any-return]
+
+
+def listed_files(rows: pa.Table) -> list[File]:
+    """Rows of `FILES`, one by one."""
+    return [File(*row) for row in zip(*(rows[name].to_pylist() for name in FILES.names), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
