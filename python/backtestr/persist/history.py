@@ -15,6 +15,7 @@ from backtestr.instants import Instant, to_iso, to_ns
 from backtestr.models import VersionDiff
 from backtestr.storage import Storage
 from backtestr.storage.commit import Commit
+from backtestr.storage.listing import Listing
 from backtestr.storage.snapshot import SMALL_TABLES, Version
 
 HISTORY = pa.schema(
@@ -170,7 +171,7 @@ from ((from a except from b) union all (from b except from a))
 
 def _only(version: Version, file_ids: set[str]) -> Version:
     ids = pa.array(sorted(file_ids), pa.string())
-    return replace(version, files=_of_files(version.files, ids), index=_of_files(version.index, ids))
+    return replace(version, listing=Listing(_of_files(version.files, ids), _of_files(version.index, ids)))
 
 
 def _of_files(rows: pa.Table, ids: pa.Array) -> pa.Table:

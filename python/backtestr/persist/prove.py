@@ -18,8 +18,8 @@ from backtestr.storage.encode import KEYS
 from backtestr.storage.entry import Entry
 from backtestr.storage.footer import Footer
 from backtestr.storage.layout import TICKS, Layout
+from backtestr.storage.listing import File
 from backtestr.storage.read import Reader
-from backtestr.storage.snapshot import File
 from backtestr.storage.write import read_footer
 
 _NAMED = 5

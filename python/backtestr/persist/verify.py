@@ -18,8 +18,9 @@ from backtestr.persist.rebar import compare_bars
 from backtestr.storage import Storage
 from backtestr.storage.checkpoint import listed_snapshots, read_snapshot
 from backtestr.storage.journal import Record
+from backtestr.storage.listing import File, listed_files
 from backtestr.storage.read import Reader
-from backtestr.storage.snapshot import SMALL_TABLES, File, Version, listed_files
+from backtestr.storage.snapshot import SMALL_TABLES, Version
 
 Tell = Callable[[int, "int | None", str], object]
 """Called with what is done, of how much, and what is being done."""

@@ -14,12 +14,15 @@ import pyarrow as pa
 from backtestr._native import crc32c, sync_file, sync_folder
 from backtestr.storage.commit import to_ipc
 from backtestr.storage.layout import Layout, make_folders
+from backtestr.storage.listing import Listing
+from backtestr.storage.live import Batches, Live
 from backtestr.storage.snapshot import SMALL_TABLES, Version
 
 _MAGIC = b"BTSNAP01"
 _TRAILER = struct.Struct("<II8s")
 """Length of the JSON head, CRC32C of all before the trailer, magic."""
 _KEPT = 2
+_LIVE, _BATCHES = "live.", "batches"
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -27,6 +30,8 @@ def write_snapshot(layout: Layout, version: Version) -> Path:
     """Write a durable version to a file that appears whole or not at all, and drop all but the newest ones."""
     make_folders(layout.snapshots)
     parts = {"files": version.files, "index": version.index, **version.tables}
+    parts |= {f"{_LIVE}{name}": rows for name, rows in version.live.tables().items()}
+    parts[_BATCHES] = version.batches.to_table(version.lsn)
     bodies = {name: to_ipc(rows.combine_chunks(), _OPTIONS) for name, rows in parts.items()}
     head = {
         "store_id": layout.check(),
@@ -83,7 +88,10 @@ def read_snapshot(layout: Layout, path: Path) -> Version | None:
             tables[name] = pa.ipc.open_stream(pa.py_buffer(body[at : at + size])).read_all()
             at += size
         small = {name: tables.get(name, schema.empty_table()) for name, (schema, _) in SMALL_TABLES.items()}
-        return Version(head["lsn"], head["time_ns"], tables["files"], tables["index"], small)
+        live = {name.removeprefix(_LIVE): rows for name, rows in tables.items() if name.startswith(_LIVE)}
+        batches = Batches.from_table(tables[_BATCHES]) if _BATCHES in tables else Batches()
+        listing = Listing(tables["files"], tables["index"])
+        return Version(head["lsn"], head["time_ns"], listing, small, Live().grown(head["lsn"], live), batches)
     except (OSError, struct.error, ValueError, KeyError, pa.ArrowException):
         return None
 

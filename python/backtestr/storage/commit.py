@@ -71,6 +71,9 @@ class Commit:
         removed: ids of files that the version no longer has.
         rows: rows added to small tables, by table name.
         whole: all rows of small tables, by table name; they take the place of those before.
+        live: rows that no file holds yet, by table.
+        settles: live rows of records up to this LSN are live no more: the files added hold them, or nothing does.
+        batch: feed id and id of the batch that the live rows are, if it has one.
         note: further facts for the history.
     """
 
@@ -80,6 +83,9 @@ class Commit:
     removed: tuple[str, ...] = ()
     rows: Mapping[str, pa.Table] = field(default_factory=dict)
     whole: Mapping[str, pa.Table] = field(default_factory=dict)
+    live: Mapping[str, pa.Table] = field(default_factory=dict)
+    settles: int = 0
+    batch: tuple[int, str] | None = None
     note: Mapping[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -88,12 +94,15 @@ class Commit:
         sections |= {f"rows.{table}": rows for table, rows in self.rows.items()}
         bodies = {name: to_ipc(table) for name, table in sections.items() if table.num_rows}
         bodies |= {f"whole.{table}": to_ipc(rows) for table, rows in self.whole.items()}
-        head = {
+        bodies |= {f"live.{table}": to_ipc(rows) for table, rows in self.live.items()}
+        head: dict[str, Any] = {
             "kind": self.kind,
             "note": dict(self.note),
             "removed": list(self.removed),
             "sections": {name: len(body) for name, body in bodies.items()},
         }
+        head |= {"settles": self.settles} if self.settles else {}
+        head |= {"batch": self.batch} if self.batch else {}
         text = json.dumps(head, separators=(",", ":")).encode()
         return b"".join([struct.pack("<I", len(text)), text, *bodies.values()])
 
@@ -118,9 +127,12 @@ class Commit:
                 removed=tuple(head["removed"]),
                 rows=_of_kind("rows.", tables),
                 whole=_of_kind("whole.", tables),
+                live=_of_kind("live.", tables),
+                settles=head.get("settles", 0),
+                batch=(int(head["batch"][0]), str(head["batch"][1])) if "batch" in head else None,
                 note=head["note"],
             )
-        except (KeyError, ValueError, struct.error, pa.ArrowException) as error:
+        except (KeyError, ValueError, TypeError, IndexError, struct.error, pa.ArrowException) as error:
             raise LogCorruptError(f"a log record does not decode: {error}") from None
 
 

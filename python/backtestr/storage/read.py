@@ -20,7 +20,8 @@ from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.encode import ColumnLayouts, layout_of
 from backtestr.storage.footer import Footer
 from backtestr.storage.layout import TICKS, Layout
-from backtestr.storage.snapshot import File, Span, Version
+from backtestr.storage.listing import File, Span
+from backtestr.storage.snapshot import Version
 from backtestr.storage.ties import sort_as_stored
 from backtestr.storage.write import read_footer
 

@@ -24,7 +24,8 @@ from backtestr.config import Settings
 from backtestr.errors import DataCorruptError, StoreClosedError
 from backtestr.schema import FIELD_IDS
 from backtestr.storage.layout import BARS, TICKS, Layout, make_folders
-from backtestr.storage.snapshot import SMALL_TABLES, File, Version
+from backtestr.storage.listing import File
+from backtestr.storage.snapshot import SMALL_TABLES, Version
 
 SCHEMA = "financial_data"
 COMPUTED = "computed"

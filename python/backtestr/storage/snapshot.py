@@ -6,17 +6,17 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtestr.errors import ArgumentError, SymbolNotFoundError
 from backtestr.models import BarSpec
-from backtestr.storage.commit import FILES, INDEX, Commit
-from backtestr.storage.layout import BARS, TICKS
+from backtestr.storage.commit import Commit
+from backtestr.storage.listing import File, Listing, Span
+from backtestr.storage.live import Batches, Live, joined_counts
 
 _ID, _TEXT = pa.uint16(), pa.string()
 SMALL_TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
@@ -51,49 +51,18 @@ BAR_SPEC = "bar_spec"
 _DEFAULT_TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 
 
-class File(NamedTuple):
-    """A data file of a version."""
-
-    file_id: str
-    table: str
-    interval: str
-    path: str
-    size: int
-    rows: int
-    sha256: bytes
-    footer_crc32c: int
-    min_ns: int | None
-    max_ns: int | None
-
-
-class Span(NamedTuple):
-    """Rows of one symbol (bars: of one timeframe and basis) in one file."""
-
-    file: File
-    first_group: int
-    groups: int
-    first_row: int
-    rows: int
-    min_ns: int
-    max_ns: int
-    min_sequence: int
-    max_sequence: int
-
-
-_SPAN_COLUMNS = Span._fields[1:]
-
-
 @dataclass(frozen=True)
 class Version:
     """The store at one LSN."""
 
     lsn: int = 0
     time_ns: int = 0
-    files: pa.Table = field(default_factory=FILES.empty_table)
-    index: pa.Table = field(default_factory=INDEX.empty_table)
+    listing: Listing = field(default_factory=Listing)
     tables: Mapping[str, pa.Table] = field(
         default_factory=lambda: {name: schema.empty_table() for name, (schema, _) in SMALL_TABLES.items()}
     )
+    live: Live = field(default_factory=Live)
+    batches: Batches = field(default_factory=Batches)
 
     def apply(self, lsn: int, time_ns: int, commit: Commit) -> Version:
         """The version after a commit."""
@@ -109,35 +78,43 @@ class Version:
             tables |= {name: rows.cast(SMALL_TABLES[name][0]) for name, rows in commit.whole.items()}
             for name, rows in commit.rows.items():
                 tables[name] = _upsert(tables[name], rows, SMALL_TABLES[name][1])
-        return replace(
-            self,
-            lsn=records[-1][0],
-            time_ns=records[-1][1],
-            files=_live([self.files, *(commit.added for *_, commit in records)], removals),
-            index=_live([self.index, *(commit.index for *_, commit in records)], removals),
-            tables=tables,
-        )
+        live = self.live
+        for lsn, _, commit in records:
+            live = live.after(commit.settles).grown(lsn, commit.live)
+            if commit.batch is not None:
+                self.batches.add(commit.batch, lsn)
+        listing = self.listing
+        if removals or any(commit.added.num_rows for *_, commit in records):
+            listing = Listing(
+                _standing([self.files, *(commit.added for *_, commit in records)], removals),
+                _standing([self.index, *(commit.index for *_, commit in records)], removals),
+            )
+        lsn, time_ns, _ = records[-1]
+        return replace(self, lsn=lsn, time_ns=time_ns, listing=listing, tables=tables, live=live)
 
-    @cached_property
+    @property
+    def filed(self) -> Version:
+        """The version without the rows that only the log holds."""
+        return replace(self, live=Live())
+
+    @property
+    def files(self) -> pa.Table:
+        """Rows of `FILES`."""
+        return self.listing.files
+
+    @property
+    def index(self) -> pa.Table:
+        """Rows of `INDEX`."""
+        return self.listing.index
+
+    @property
     def file_by_id(self) -> dict[str, File]:
         """All files, by id."""
-        return {file.file_id: file for file in listed_files(self.files)}
+        return self.listing.file_by_id
 
-    @cached_property
-    def _places(self) -> _Places:
-        return _Places.of(self.index)
-
-    @cached_property
-    def _columns(self) -> dict[str, npt.NDArray[np.int64]]:
-        return {name: self.index[name].to_numpy() for name in _SPAN_COLUMNS}
-
-    @cached_property
-    def _file_rows(self) -> dict[str, int]:
-        return {file_id: row for row, file_id in enumerate(self.files["file_id"].to_pylist())}
-
-    def _file_of(self, index_row: int) -> File:
-        row = self._file_rows[self.index["file_id"][index_row].as_py()]
-        return File(*(self.files[name][row].as_py() for name in FILES.names))
+    def of(self, table: str) -> list[File]:
+        """The files of a table."""
+        return [file for file in self.file_by_id.values() if file.table == table]
 
     def spans(
         self,
@@ -148,20 +125,8 @@ class Version:
         timeframe: str | None = None,
         basis: str | None = None,
     ) -> list[Span]:
-        """Where the rows of a symbol in [start, end) ns are, by time; bars need their timeframe and basis."""
-        rows = self._places.rows(symbol, timeframe, basis)
-        if len(rows) == 0:
-            return []
-        column = self._columns
-        if start is not None:
-            rows = rows[column["max_ns"][rows] >= start]
-        if end is not None:
-            rows = rows[column["min_ns"][rows] < end]
-        return [Span(self._file_of(row), *(int(column[name][row]) for name in _SPAN_COLUMNS)) for row in rows.tolist()]
-
-    def of(self, table: str) -> list[File]:
-        """The files of a table."""
-        return [file for file in self.file_by_id.values() if file.table == table]
+        """Where files have rows of a symbol in [start, end) ns, by time; bars need their timeframe and basis."""
+        return self.listing.spans(symbol, start, end, timeframe=timeframe, basis=basis)
 
     @cached_property
     def data_tables(self) -> tuple[str, ...]:
@@ -177,12 +142,12 @@ class Version:
     @cached_property
     def symbols(self) -> dict[str, dict[str, int]]:
         """Ticks per symbol: rows, first and last instant (ns), and rows of each tick type; by name."""
-        ticks = self.index.filter(pc.is_null(self.index["timeframe"]))
-        sums = ["rows", "trades", "bids", "asks", "composites"]
-        wanted = [*((name, "sum") for name in sums), ("min_ns", "min"), ("max_ns", "max")]
-        grouped = ticks.group_by("symbol").aggregate(wanted)
-        rows = grouped.rename_columns({f"{name}_{how}": name for name, how in wanted}).to_pylist()
-        return {row.pop("symbol"): row for row in sorted(rows, key=lambda row: row["symbol"])}
+        if not self.live.ticks:
+            return self.listing.symbols
+        both = dict(self.listing.symbols)
+        for symbol, counts in self.live.symbols.items():
+            both[symbol] = joined_counts(both[symbol], counts) if symbol in both else counts
+        return dict(sorted(both.items()))
 
     def known(self, symbols: str | Iterable[str] | None) -> list[str]:
         """The symbols asked for, each once; all of them for None.
@@ -211,13 +176,11 @@ class Version:
 
     @cached_property
     def bases(self) -> dict[str, tuple[str, ...]]:
-        """The price bases whose bars are materialised, by symbol."""
-        bars = self.index.filter(pc.is_valid(self.index["timeframe"]))
-        pairs = bars.group_by(["symbol", "price_basis"]).aggregate([]).to_pylist()
-        found: dict[str, tuple[str, ...]] = {}
-        for pair in sorted(pairs, key=lambda pair: (pair["symbol"], pair["price_basis"])):
-            found[pair["symbol"]] = (*found.get(pair["symbol"], ()), pair["price_basis"])
-        return found
+        """The price bases of the bars that the view ``bars`` shows, by symbol: stored ones, or those of live ticks."""
+        shown = dict(self.listing.bases)
+        for symbol in self.live.symbols:
+            shown[symbol] = price_bases([self.symbols[symbol][kind] for kind in KINDS])
+        return shown
 
     @cached_property
     def bar_spec(self) -> BarSpec:
@@ -242,42 +205,6 @@ class Version:
         return self.tables[table].to_pylist()  # type: ignore[no-any-return]
 
 
-def listed_files(rows: pa.Table) -> list[File]:
-    """Rows of `FILES`, one by one."""
-    return [File(*row) for row in zip(*(rows[name].to_pylist() for name in FILES.names), strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Rows of an index by symbol, timeframe and basis, each in order of time: one sort instead of a dictionary."""
-
-    order: npt.NDArray[np.int64]
-    keys: npt.NDArray[np.int64]
-    """Keys of the rows in their order."""
-    codes: tuple[dict[str | None, int], ...]
-
-    @classmethod
-    def of(cls, index: pa.Table) -> _Places:
-        key = np.zeros(index.num_rows, np.int64)
-        codes = []
-        for name in ("symbol", "timeframe", "price_basis"):
-            column = index[name].combine_chunks().dictionary_encode(null_encoding="encode")
-            names = column.dictionary.to_pylist()
-            codes.append({value: code for code, value in enumerate(names)})
-            key = key * max(len(names), 1) + column.indices.to_numpy()
-        order = np.lexsort((index["min_ns"].to_numpy(), key))
-        return cls(order, key[order], tuple(codes))
-
-    def rows(self, *values: str | None) -> npt.NDArray[np.int64]:
-        key = 0
-        for value, codes in zip(values, self.codes, strict=True):
-            if value not in codes:
-                return self.order[:0]
-            key = key * len(codes) + codes[value]
-        first, stop = np.searchsorted(self.keys, (key, key + 1))
-        return self.order[first:stop]
-
-
 KINDS = ("trades", "bids", "asks", "composites")
 """Counts of rows by tick type, in its order."""
 
@@ -292,7 +219,7 @@ def price_bases(counts: Sequence[int]) -> tuple[str, ...]:
     return tuple(name for name, count in (("bid", bids), ("ask", asks)) if count)
 
 
-def _live(parts: Sequence[pa.Table], removals: Mapping[str, int]) -> pa.Table:
+def _standing(parts: Sequence[pa.Table], removals: Mapping[str, int]) -> pa.Table:
     """Rows of files that no later record removed; parts are those held before and those of each record."""
     rows = pa.concat_tables(parts)
     if not removals:
@@ -313,6 +240,3 @@ def _upsert(old: pa.Table, new: pa.Table, key: Iterable[str]) -> pa.Table:
     columns = [both[name].to_pylist() for name in key]
     last = {values: row for row, values in enumerate(zip(*columns, strict=True))}
     return both.take(sorted(last.values()))
-
-
-__all__ = ["BARS", "TICKS", "File", "Span", "Version"]

@@ -1,0 +1,155 @@
+"""The files of a version and the index over their rows. Immutable; looked up by symbol, time, timeframe and basis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backtestr.storage.commit import FILES, INDEX
+
+
+class File(NamedTuple):
+    """A data file of a version."""
+
+    file_id: str
+    table: str
+    interval: str
+    path: str
+    size: int
+    rows: int
+    sha256: bytes
+    footer_crc32c: int
+    min_ns: int | None
+    max_ns: int | None
+
+
+class Span(NamedTuple):
+    """Rows of one symbol (bars: of one timeframe and basis) in one file."""
+
+    file: File
+    first_group: int
+    groups: int
+    first_row: int
+    rows: int
+    min_ns: int
+    max_ns: int
+    min_sequence: int
+    max_sequence: int
+
+
+_SPAN_COLUMNS = Span._fields[1:]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Data files and where the rows of each symbol are in them."""
+
+    files: pa.Table = field(default_factory=FILES.empty_table)
+    index: pa.Table = field(default_factory=INDEX.empty_table)
+
+    @cached_property
+    def file_by_id(self) -> dict[str, File]:
+        """All files, by id."""
+        return {file.file_id: file for file in listed_files(self.files)}
+
+    @cached_property
+    def _places(self) -> _Places:
+        return _Places.of(self.index)
+
+    @cached_property
+    def _columns(self) -> dict[str, npt.NDArray[np.int64]]:
+        return {name: self.index[name].to_numpy() for name in _SPAN_COLUMNS}
+
+    @cached_property
+    def _file_rows(self) -> dict[str, int]:
+        return {file_id: row for row, file_id in enumerate(self.files["file_id"].to_pylist())}
+
+    def _file_of(self, index_row: int) -> File:
+        row = self._file_rows[self.index["file_id"][index_row].as_py()]
+        return File(*(self.files[name][row].as_py() for name in FILES.names))
+
+    def spans(
+        self,
+        symbol: str,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        timeframe: str | None = None,
+        basis: str | None = None,
+    ) -> list[Span]:
+        """Where the rows of a symbol in [start, end) ns are, by time; bars need their timeframe and basis."""
+        rows = self._places.rows(symbol, timeframe, basis)
+        if len(rows) == 0:
+            return []
+        column = self._columns
+        if start is not None:
+            rows = rows[column["max_ns"][rows] >= start]
+        if end is not None:
+            rows = rows[column["min_ns"][rows] < end]
+        return [Span(self._file_of(row), *(int(column[name][row]) for name in _SPAN_COLUMNS)) for row in rows.tolist()]
+
+    def of(self, table: str) -> list[File]:
+        """The files of a table."""
+        return [file for file in self.file_by_id.values() if file.table == table]
+
+    @cached_property
+    def symbols(self) -> dict[str, dict[str, int]]:
+        """Ticks per symbol: rows, first and last instant (ns), and rows of each tick type; by name."""
+        ticks = self.index.filter(pc.is_null(self.index["timeframe"]))
+        sums = ["rows", "trades", "bids", "asks", "composites"]
+        wanted = [*((name, "sum") for name in sums), ("min_ns", "min"), ("max_ns", "max")]
+        grouped = ticks.group_by("symbol").aggregate(wanted)
+        rows = grouped.rename_columns({f"{name}_{how}": name for name, how in wanted}).to_pylist()
+        return {row.pop("symbol"): row for row in sorted(rows, key=lambda row: row["symbol"])}
+
+    @cached_property
+    def bases(self) -> dict[str, tuple[str, ...]]:
+        """The price bases that bars are stored of, by symbol."""
+        bars = self.index.filter(pc.is_valid(self.index["timeframe"]))
+        pairs = bars.group_by(["symbol", "price_basis"]).aggregate([]).to_pylist()
+        found: dict[str, tuple[str, ...]] = {}
+        for pair in sorted(pairs, key=lambda pair: (pair["symbol"], pair["price_basis"])):
+            found[pair["symbol"]] = (*found.get(pair["symbol"], ()), pair["price_basis"])
+        return found
+
+
+def listed_files(rows: pa.Table) -> list[File]:
+    """Rows of `FILES`, one by one."""
+    return [File(*row) for row in zip(*(rows[name].to_pylist() for name in FILES.names), strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Rows of an index by symbol, timeframe and basis, each in order of time: one sort instead of a dictionary."""
+
+    order: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.int64]
+    """Keys of the rows in their order."""
+    codes: tuple[dict[str | None, int], ...]
+
+    @classmethod
+    def of(cls, index: pa.Table) -> _Places:
+        key = np.zeros(index.num_rows, np.int64)
+        codes = []
+        for name in ("symbol", "timeframe", "price_basis"):
+            column = index[name].combine_chunks().dictionary_encode(null_encoding="encode")
+            names = column.dictionary.to_pylist()
+            codes.append({value: code for code, value in enumerate(names)})
+            key = key * max(len(names), 1) + column.indices.to_numpy()
+        order = np.lexsort((index["min_ns"].to_numpy(), key))
+        return cls(order, key[order], tuple(codes))
+
+    def rows(self, *values: str | None) -> npt.NDArray[np.int64]:
+        key = 0
+        for value, codes in zip(values, self.codes, strict=True):
+            if value not in codes:
+                return self.order[:0]
+            key = key * len(codes) + codes[value]
+        first, stop = np.searchsorted(self.keys, (key, key + 1))
+        return self.order[first:stop]
