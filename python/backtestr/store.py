@@ -277,7 +277,7 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False, **setti
 
     Args:
         path: the store's folder.
-        read_only: write nothing.
+        read_only: write nothing but a lease, which keeps what the store reads from `gc`.
         **settings: settings that override the environment and files; see `backtestr config show`.
 
     Raises:

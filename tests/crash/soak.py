@@ -132,7 +132,7 @@ def _ask_for_a_while(store: bt.Store, stop: Event, asked: Counter[str]) -> None:
                 if not any(answer == expected(answer["A"] + more) for more in (0, 1)):
                     raise AssertionError(f"no version has {answer}")
                 asked["beside"] += 1
-                time.sleep(0.01)
+                time.sleep(0.05)
         except BaseException as error:
             wrong.append(error)
 
@@ -143,6 +143,7 @@ def _ask_for_a_while(store: bt.Store, stop: Event, asked: Counter[str]) -> None:
             if stop.is_set():
                 break
             _ask_once(store, asked)
+            time.sleep(random.uniform(0, 0.05))
     finally:
         over.set()
         thread.join()

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from backtestr.errors import (
     VersionNotFoundError,
 )
 from backtestr.persist import gc
-from backtestr.storage import reserve
+from backtestr.storage import journal, reserve
 from backtestr.storage.commit import Commit
 from tests.store.test_history import change, state, trades
 
@@ -78,7 +79,7 @@ def daily(
     return made
 
 
-@pytest.mark.parametrize("retention_days", [0, 1, 2.5, 6, 40])
+@pytest.mark.parametrize("retention_days", [0, 2.5, 40])
 def test_what_is_within_retention_or_tagged_stays_and_nothing_else(
     tmp_path: Path, clock: Callable[[float], None], retention_days: float
 ) -> None:
@@ -228,6 +229,44 @@ def test_the_log_stays_for_a_reader_behind(copied: tuple[Path, dict[int, Any]], 
         assert len(segments(path)) == 2
         assert reader.refresh() == writer.info().lsn
         assert state(reader) == state(writer)
+
+
+def test_the_log_stays_for_a_store_that_opens_meanwhile(
+    copied: tuple[Path, dict[int, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read a snapshot when the clean-up writes the one that the trimmed log would begin at."""
+    path, states = copied
+    loaded, cleaned = threading.Event(), threading.Event()
+    found: list[dict[str, Any]] = []
+
+    def read() -> None:
+        with bt.open(path, read_only=True) as reader:
+            found.append(state(reader))
+
+    thread, load, write = threading.Thread(target=read), journal.load_snapshot, gc.write_snapshot
+
+    def load_slowly(*arguments: Any, **options: Any) -> Any:
+        version = load(*arguments, **options)
+        if threading.current_thread() is thread:
+            loaded.set()
+            cleaned.wait(60)
+        return version
+
+    def write_then(*arguments: Any) -> Path:
+        if not thread.ident:
+            thread.start()
+            loaded.wait(60)
+        return write(*arguments)
+
+    monkeypatch.setattr(journal, "load_snapshot", load_slowly)
+    monkeypatch.setattr(gc, "write_snapshot", write_then)
+    with bt.open(path) as writer:
+        report = writer.gc(retention=0)
+        cleaned.set()
+        thread.join()
+        assert found == [states[max(states)]]
+        assert report.segments == 0
+        assert writer.gc(retention=0).segments == len(segments(path)) + 1
 
 
 def test_a_snapshot_that_does_not_read_back_keeps_the_log(

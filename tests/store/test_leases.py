@@ -11,6 +11,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -310,6 +312,44 @@ def test_a_clean_up_while_a_version_is_looked_for(path: Path, moment: str, monke
         # its lease was there before it looked, so either way nothing was removed under it
         assert reports[0].files == 0
         assert writer.gc(retention=0).files == 4
+
+
+def test_a_clean_up_while_a_store_is_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version was read, and the lease does not say so yet."""
+    settle, reports = lease.Lease.settle, []
+
+    def between(mine: lease.Lease) -> None:
+        if not reports:
+            replace(writer, 3)
+            reports.append(writer.gc(retention=0))
+        settle(mine)
+
+    with bt.open(path) as writer:
+        expected = state(writer)
+        monkeypatch.setattr(lease.Lease, "settle", between)
+        with bt.open(path, read_only=True) as reader:
+            assert state(reader) == expected
+        assert [report.files for report in reports] == [0]
+
+
+def test_a_version_is_taken_and_held_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread refreshes just when another one takes the version; it must wait, or the lease moves past it."""
+    with bt.open(path, read_only=True) as reader, bt.open(path) as writer:
+        replace(writer, 3)
+        held = reader._storage.lease  # type: ignore[union-attr]
+        other = threading.Thread(target=reader.refresh)
+
+        class Slow(Counter[int]):
+            def __setitem__(self, key: int, value: int) -> None:
+                if not other.ident:
+                    other.start()
+                    other.join(0.2)
+                super().__setitem__(key, value)
+
+        held._in_use = Slow(held._in_use)
+        with reader._reading() as (_, version):
+            other.join()
+            assert (version.lsn, reader.info().lsn, said(path)[0]) == (3, 4, 3)
 
 
 def test_every_answer_is_one_version_beside_a_writer_that_cleans_up(tmp_path: Path) -> None:

@@ -99,10 +99,11 @@ def _check_history(storage: Storage, version: Version, found: Findings) -> None:
     snapshots: list[Version] = []
     for path in listed_snapshots(layout):
         held = read_snapshot(layout, path)
-        if held is None:
-            found.problems.append(Problem("snapshot", f"snapshots/{path.name}", "is not what was written"))
-        else:
+        if held is not None:
             snapshots.append(held)
+        elif path.exists():
+            # one that is gone was let go since it was listed
+            found.problems.append(Problem("snapshot", f"snapshots/{path.name}", "is not what was written"))
     first = (layout.segments() or [1])[0]
     # the log of a store that let its oldest records go stands on a snapshot
     base = next((held for held in snapshots if held.lsn >= first - 1), Version()) if first > 1 else Version()
