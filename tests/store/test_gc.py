@@ -114,7 +114,8 @@ def test_what_is_within_retention_or_tagged_stays_and_nothing_else(
         assert state(store.at("early")) == made[lsns[1]][1]
         assert store.verify(deep=True).ok
         # what went stays gone, whatever is asked for later
-        assert store.gc(retention="99d").oldest_lsn == report.oldest_lsn
+        for later in (1, 99):
+            assert store.gc(retention=f"{retention_days + later}d").oldest_lsn == report.oldest_lsn
         with bt.open(path, read_only=True) as reader:
             assert state(reader.at("early")) == made[lsns[1]][1]
 
@@ -229,6 +230,19 @@ def test_the_log_stays_for_a_reader_behind(copied: tuple[Path, dict[int, Any]], 
         assert len(segments(path)) == 2
         assert reader.refresh() == writer.info().lsn
         assert state(reader) == state(writer)
+
+
+def test_the_log_stays_for_a_reader_at_the_end_of_a_segment(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with bt.open(path) as writer:
+        lsn = bulky(writer)
+        writer.checkpoint()
+        with bt.open(path, read_only=True) as reader:
+            following = bulky(writer)
+            assert segments(path) == [1, following]
+            assert writer.gc(retention=0).segments == 0
+            assert (reader.info().lsn, reader.refresh()) == (lsn, following)
+            assert writer.gc(retention=0).segments == 1
 
 
 def test_the_log_stays_for_a_store_that_opens_meanwhile(
