@@ -204,6 +204,9 @@ def test_the_log_is_trimmed_behind_a_snapshot_that_reads_back(copied: tuple[Path
             assert state(store.at(lsn)) == after
             assert store.verify(deep=True).ok
     with bt.open(path) as store:
+        store.revert("early")
+        assert state(store) == states[early]
+        store.revert(lsn)
         store.untag("early")
         assert store.gc(retention=0).files > 0
         assert store.verify(deep=True).ok
@@ -499,6 +502,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["/bin/umount", "--lazy", str(place)], check=True)
+
+
+def test_a_read_only_mount_is_read_without_a_lease(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = small_disk / "s"
+    with bt.open(path) as store:
+        change(store, 0)
+        store.delete(store.symbols())
+        expected, past = state(store), state(store.at(2))
+    subprocess.run(["/bin/mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with bt.open(path, read_only=True) as reader:
+        assert [("only retention keeps" in record.message) for record in caplog.records] == [True]
+        assert state(reader) == expected
+        assert state(reader.at(2)) == past
+        assert reader.refresh() == reader.info().lsn
+        assert reader.verify().ok
+        assert reader.gc(retention=0, dry_run=True).files == 2
 
 
 def fill(place: Path, left: int) -> Path:
