@@ -99,7 +99,7 @@ def collect_garbage(storage: Storage, *, retention_s: float, grace_s: float, dry
     # a snapshot that cannot be read may be all that lists some files, once the log's oldest records are gone
     is_history_whole = first == 1 or len(good) == len(snapshots)
     if is_history_whole:
-        removed.take("orphans", aged_orphans(storage, known, grace_s)[1])
+        removed.take("orphans", aged_orphans(storage, {*known, *tagged}, grace_s)[1])
     _trim_log(storage, retained, floor, removed)
     return GcReport(
         path=str(layout.root),

@@ -1,7 +1,7 @@
 """Snapshots: a version in one file, so that opening a store replays only the log behind it.
 
-While the log has all its records they hold nothing of their own, and one that is damaged is passed over. Once the oldest
-records were let go, the snapshot that the log goes on from, and those of older versions with a tag, are kept for them.
+While the log has all its records they hold nothing of their own, and one that is damaged is passed over. Once the
+oldest records were let go, the snapshot that the log goes on from is kept, and those of older versions with a tag.
 """
 
 from __future__ import annotations
