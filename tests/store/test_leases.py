@@ -353,7 +353,7 @@ def test_a_version_is_taken_and_held_at_once(path: Path, monkeypatch: pytest.Mon
 
 
 def test_every_answer_is_one_version_beside_a_writer_that_cleans_up(tmp_path: Path) -> None:
-    figures = soak(tmp_path / "s", seconds=5, readers=3)
+    figures = soak(tmp_path / "s", seconds=3, readers=3)
     assert figures["removed"]["files"] > 0
     assert figures["answers"]["now"] > 0
 
