@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 import os
 import re
 import tomllib
@@ -17,6 +19,8 @@ from backtestr.errors import ConfigError, TimeframeError
 from backtestr.models.timeframe import Timeframe
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])?")
+_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _FILES = ("backtestr.toml", "pyproject.toml")
 _ENVIRONMENT = "BACKTESTR_"
@@ -48,6 +52,7 @@ class Settings:
         max_file_bytes: size at which a data file is cut, in bytes.
         zstd_level: compression level of data files, 1 to 22.
         verify: ``always`` checks the digests of files before they are read; ``never`` trusts them.
+        retention: how long `Store.gc` keeps old versions, in seconds; also text such as ``7d``, or a timedelta.
         network_fs: ``refuse`` or ``allow`` stores on network file systems, whose locks and syncs cannot be trusted.
         origins: where each value came from.
 
@@ -67,6 +72,7 @@ class Settings:
     max_file_bytes: int
     zstd_level: int
     verify: str
+    retention: float
     network_fs: str
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -181,6 +187,29 @@ def _size(value: object) -> int:
     return count
 
 
+def duration_s(value: object) -> float:
+    """Seconds in a duration: a number of them, text such as ``90``, ``45m``, ``36h`` or ``7d``, or a timedelta.
+
+    Raises:
+        ValueError: it is none of these, or negative.
+
+    Example:
+        >>> duration_s("1.5d"), duration_s(60)
+        (129600.0, 60.0)
+    """
+    if isinstance(value, dt.timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())) is not None:
+        seconds = float(Fraction(match.group(1)) * _UNITS_S[match.group(2) or "s"])
+    else:
+        raise ValueError("write seconds, or text such as 7d, 36h, 45m or 30s")
+    if not 0 <= seconds < math.inf:
+        raise ValueError("must be 0 or more")
+    return seconds
+
+
 def _whole(least: int, most: int) -> Callable[[object], int]:
     def read(value: object) -> int:
         if isinstance(value, str) and value.strip().isdigit():
@@ -243,5 +272,6 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "max_file_bytes": (lambda: 64 * _MIB, _size),
     "zstd_level": (lambda: 3, _whole(1, 22)),
     "verify": (lambda: "always", _choice("always", "never")),
+    "retention": (lambda: "7d", duration_s),
     "network_fs": (lambda: "refuse", _choice("refuse", "allow")),
 }

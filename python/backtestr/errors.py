@@ -114,6 +114,10 @@ class StorePoisonedError(StoreError, OSError):
     """A write failed part-way; reopen the store to go on. Nothing acknowledged is lost."""
 
 
+class StoreFullError(StorePoisonedError):
+    """The disk is full: close the store, open it again, and make room by ``delete`` and ``gc``."""
+
+
 class StoreIOError(StoreError, OSError):
     """The operating system refused a file operation of the store."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +15,7 @@ from backtestr import config, machine
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
 from backtestr.instants import Instant, range_ns
 from backtestr.models import BarSpec, StoreInfo, VersionDiff
-from backtestr.persist.history import compare, read_history, version_at
+from backtestr.persist.history import compare, held_version, read_history
 from backtestr.persist.migrate import create_store, known_schema
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
@@ -22,6 +24,7 @@ from backtestr.query.sql import run_sql
 from backtestr.storage import Storage
 from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout
+from backtestr.storage.lease import Lease
 from backtestr.storage.read import Reader
 from backtestr.storage.session import Session
 from backtestr.storage.snapshot import Version
@@ -43,10 +46,19 @@ class StoreReader:
         if not read_only and not layout.identity.exists():
             create_store(layout, journal, self._settings.materialized_timeframes)
         layout.check()
-        journal.refresh()
+        # It holds everything until the version is known: a clean-up may be at work between.
+        lease = Lease(layout, journal)
+        try:
+            journal.refresh()
+        except BaseException:
+            lease.settle()
+            lease.leave()
+            raise
+        lease.settle()
         self._pinned: Version | None = None
+        self._unpin: weakref.finalize[Any, Any] | None = None
         reader = Reader(layout, verify=self._settings.verify == "always")
-        self._storage: Storage | None = Storage(layout, self._settings, journal, reader)
+        self._storage: Storage | None = Storage(layout, self._settings, journal, reader, lease)
         self._session: Session | None = None
         self._session_lock = threading.Lock()
 
@@ -80,8 +92,8 @@ class StoreReader:
             ...     store.ticks("A", end="2024-01-02T14:30:30", columns=["price", "volume"]).to_numpy()
             {'price': array([10.]), 'volume': array([1.])}
         """
-        storage, version = self._readable(), self._version(as_of)
-        return read_ticks(storage, version, symbols, *range_ns(start, end), columns)
+        with self._reading(as_of) as (storage, version):
+            return read_ticks(storage, version, symbols, *range_ns(start, end), columns)
 
     def bars(
         self,
@@ -116,8 +128,8 @@ class StoreReader:
             ...     store.bars("A", "1m").to_pylist()[0]["vwap"]
             Decimal('11.50000000')
         """
-        storage, version = self._readable(), self._version(as_of)
-        return read_bars(storage, version, symbols, timeframe, *range_ns(start, end), price)
+        with self._reading(as_of) as (storage, version):
+            return read_bars(storage, version, symbols, timeframe, *range_ns(start, end), price)
 
     def sql(
         self,
@@ -148,16 +160,18 @@ class StoreReader:
             ...     store.sql("select sum(volume) as volume from ticks where symbol = ?", ["A"]).to_pylist()
             [{'volume': Decimal('4.00000000')}]
         """
-        version = self._version(as_of)
-        with self._session_lock:
-            storage = self._readable()
-            session = self._session = self._session or Session(storage.layout, storage.settings)
-        try:
-            return run_sql(storage, session, version, text, params, tables or {})
-        except Exception:
-            if session.is_closed:
-                raise StoreClosedError(f"store {self._path} was closed while a statement ran; open it again") from None
-            raise
+        with self._reading(as_of) as (storage, version):
+            with self._session_lock:
+                self._readable()
+                session = self._session = self._session or Session(storage.layout, storage.settings)
+            try:
+                return run_sql(storage, session, version, text, params, tables or {})
+            except Exception:
+                if session.is_closed:
+                    raise StoreClosedError(
+                        f"store {self._path} was closed while a statement ran; open it again"
+                    ) from None
+                raise
 
     def symbols(self) -> list[str]:
         """All symbols, by name."""
@@ -177,7 +191,7 @@ class StoreReader:
         return self._version().bar_spec
 
     def history(self) -> Frame:
-        """All commits, oldest first: LSN, time, kind, files added and removed, tags, and a note (JSON)."""
+        """The commits that the log has, oldest first: LSN, time, kind, files added and removed, tags, a note (JSON)."""
         return Frame(read_history(self._readable(), self._version()))
 
     def diff(self, old: int | Instant, new: int | Instant | None = None) -> VersionDiff:
@@ -186,7 +200,8 @@ class StoreReader:
         Raises:
             VersionNotFoundError: there is no such version.
         """
-        return compare(self._readable(), self._version(old), self._version(new))
+        with self._reading(old) as (storage, before), self._reading(new) as (_, after):
+            return compare(storage, before, after)
 
     def refresh(self) -> int:
         """Move forward to the last commit of the writer.
@@ -195,7 +210,11 @@ class StoreReader:
             Its LSN (log sequence number): commits are numbered from 1.
         """
         storage = self._readable()
-        return self._pinned.lsn if self._pinned is not None else storage.journal.refresh().lsn
+        if self._pinned is not None:
+            return self._pinned.lsn
+        lsn = storage.journal.refresh().lsn
+        storage.lease.narrow()
+        return lsn
 
     def close(self) -> None:
         """Release the writer's lock and all files; further use raises StoreClosedError.
@@ -203,17 +222,31 @@ class StoreReader:
         A change that another thread has under way is committed first.
         """
         if (storage := self._storage) is not None and os.getpid() == self._pid:
-            if self._pinned is None:
+            if self._unpin is None:
                 storage.journal.close()
+                storage.lease.leave()
+            else:
+                self._unpin()
             with self._session_lock:
                 session, self._storage, self._session = self._session, None, None
             if session is not None:
                 session.close()
         self._storage = self._session = None
 
-    def _version(self, when: int | Instant | None = None) -> Version:
-        newest = self._readable().journal.version if self._pinned is None else self._pinned
-        return newest if when is None else version_at(self._readable(), newest, when)
+    def _version(self) -> Version:
+        return self._readable().journal.version if self._pinned is None else self._pinned
+
+    @contextlib.contextmanager
+    def _reading(self, when: int | Instant | None = None) -> Iterator[tuple[Storage, Version]]:
+        """A version whose files stay while the block reads them: by default the newest, or the one pinned."""
+        storage = self._readable()
+        with storage.lease.newest() as newest:
+            current = newest if self._pinned is None else self._pinned
+            if when is None:
+                yield storage, current
+                return
+            with held_version(storage, current, when) as version:
+                yield storage, version
 
     def _readable(self) -> Storage:
         if (storage := self._storage) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from backtestr.ingest.progress import Progress
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
 from backtestr.instants import Instant, range_ns
 from backtestr.models import BarSpec, IngestReport, ReviseReport, ValidationRules
-from backtestr.persist.history import revert_to, tag_version
+from backtestr.persist.history import revert_to, tag_version, untag_version
 from backtestr.persist.upgrade import Migrations
 from backtestr.upkeep import Upkeep
 
@@ -219,13 +220,16 @@ class Store(Upkeep):
         # copy.copy would open the store anew, as pickle does
         past = object.__new__(type(self))
         vars(past).update(vars(self))
-        past._pinned = self._version(when)
+        with self._reading(when) as (storage, version):
+            storage.lease.hold(version.lsn)
+        past._pinned = version
+        past._unpin = weakref.finalize(past, storage.lease.release, version.lsn)
         past._read_only = True
         past._session, past._session_lock = None, threading.Lock()
         return past
 
     def tag(self, name: str, when: int | Instant | None = None) -> int:
-        """Name a version, by default the newest, for `at` and ``as_of=``; returns its LSN.
+        """Name a version, by default the newest, for `at` and ``as_of=``; returns its LSN. `gc` keeps it.
 
         Raises:
             ArgumentError: the name is taken by another version, or reads as an instant.
@@ -234,7 +238,18 @@ class Store(Upkeep):
         storage = self._writable()
         with storage.journal.writing:
             storage.journal.begin()
-            return tag_version(storage, name, self._version(when))
+            with self._reading(when) as (_, version):
+                return tag_version(storage, name, version)
+
+    def untag(self, name: str) -> None:
+        """Take a name from its version, which `gc` then removes like any other.
+
+        Raises:
+            VersionNotFoundError: there is no such tag.
+        """
+        storage = self._writable()
+        with storage.journal.writing:
+            untag_version(storage, name)
 
     def revert(self, when: int | Instant) -> int:
         """Make everything as it was at a version, as a new commit; returns its LSN. `at` still shows what was between.
@@ -245,7 +260,8 @@ class Store(Upkeep):
         storage = self._writable()
         with storage.journal.writing:
             storage.journal.begin()
-            return revert_to(storage, self._version(when)).lsn
+            with self._reading(when) as (_, version):
+                return revert_to(storage, version).lsn
 
     @property
     def migrations(self) -> Migrations:
@@ -261,7 +277,7 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False, **setti
 
     Args:
         path: the store's folder.
-        read_only: write nothing.
+        read_only: write nothing but a lease, which keeps what the store reads from `gc`.
         **settings: settings that override the environment and files; see `backtestr config show`.
 
     Raises:

@@ -191,6 +191,18 @@ def test_verify_and_repair(run: Run, market: Path, tmp_path: Path) -> None:
     assert run("verify", tmp_path / "none")[0] == 1
 
 
+def test_gc(run: Run, market: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cleaned"
+    shutil.copytree(market, path)
+    assert run("delete", "IBM", "--yes", "-s", path)[0] == 0
+    assert "removed 0 data files" in run("gc", path)[1]
+    code, out, _ = run("gc", path, "--retention", "0", "--dry-run")
+    assert (code, "would remove 2 data files" in out) == (0, True)
+    assert json.loads(run("gc", path, "--retention", "0s", "--json")[1])["files"] == 2
+    code, _, err = run("gc", path, "--retention", "soon")
+    assert (code, "7d" in err) == (2, True)
+
+
 def test_migrations_go_up_and_down(run: Run, tmp_path: Path) -> None:
     with tarfile.open(SAMPLES.parent / "tests/data/store_v1.tar.xz") as archive:
         archive.extractall(tmp_path / "m", filter="data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 import pickle
 from pathlib import Path
@@ -25,6 +26,7 @@ GOOD: dict[str, tuple[Any, str, Any]] = {
     "max_file_bytes": (1, "64MB", 64 * 10**6),
     "zstd_level": (1, "22", 22),
     "verify": ("always", "never", "never"),
+    "retention": (dt.timedelta(days=1), "1.5d", 129_600.0),
     "network_fs": ("refuse", "allow", "allow"),
 }
 BAD: dict[str, list[Any]] = {
@@ -38,6 +40,7 @@ BAD: dict[str, list[Any]] = {
     "max_file_bytes": [""],
     "zstd_level": [0, 23],
     "verify": ["Always", 1],
+    "retention": [-1, "soon", "7w", True, float("nan"), float("inf"), dt.timedelta(-1)],
     "network_fs": ["maybe"],
 }
 

@@ -25,7 +25,7 @@ from backtestr.config import Settings
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (info, symbols, quarantine, delete, verify, repair, versions):
+    for command in (info, symbols, quarantine, delete, verify, repair, gc, versions):
         app.command()(command)
     config = typer.Typer(name="config", help="Settings and where each comes from.", no_args_is_help=True)
     config.command("show")(show)
@@ -109,6 +109,20 @@ def repair(
     write_value(report, as_json=as_json)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def gc(
+    store: StoreFolder,
+    retention: Annotated[
+        str | None,
+        typer.Option(help="How long old versions are kept, such as 7d or 36h; else the setting.", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, remove nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what no version within retention, no tagged version and no open store needs."""
+    with opened(store, read_only=dry_run) as market_data:
+        write_value(market_data.gc(retention=retention, dry_run=dry_run), as_json=as_json)
 
 
 def versions(as_json: AsJson = False) -> None:

@@ -20,7 +20,7 @@ _MOST_WAITING = 2 * _THREADS
 class Encoder:
     """Writes several files at a time, the rows of each in order; what waits for a thread is bounded.
 
-    Use it in a ``with`` block: files left open by an error are left behind, and no record lists them.
+    Use it in a ``with`` block: an error that leaves it removes the files.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -30,6 +30,7 @@ class Encoder:
         self._ended: list[FileWriter] = []
         self._waiting: deque[FileWriter] = deque()
         self._written: list[Written] = []
+        self._writers: list[FileWriter] = []
 
     def add(
         self,
@@ -53,6 +54,7 @@ class Encoder:
                 max_bytes=settings.max_file_bytes,
                 columns=columns,
             )
+            self._writers.append(writer)
             stream = self._open[table, name] = _Stream(writer)
         stream.parts.append(rows)
         stream.rows += rows.num_rows
@@ -95,6 +97,9 @@ class Encoder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+        if kind is not None:
+            for writer in self._writers:
+                writer.discard()
 
 
 class _Stream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backtestr.models.bar import PRICE_BASES, Bar
-from backtestr.models.check import Problem, RepairReport, VerifyReport
+from backtestr.models.check import GcReport, Problem, RepairReport, VerifyReport
 from backtestr.models.migration import MigrationReport, MigrationStatus, MigrationStep
 from backtestr.models.report import IngestReport, ReviseReport, StoreInfo, VersionDiff
 from backtestr.models.rules import BarSpec, ValidationRules
@@ -14,6 +14,7 @@ __all__ = [
     "PRICE_BASES",
     "Bar",
     "BarSpec",
+    "GcReport",
     "IngestReport",
     "MigrationReport",
     "MigrationStatus",

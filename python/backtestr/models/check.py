@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+from backtestr.models.report import size_text
+
 _SHOWN = 20
 
 
@@ -158,6 +160,69 @@ class RepairReport:
         if self.orphans_kept:
             lines.append(f"  {len(self.orphans_kept):,} files that no version lists stay: too young")
         return "\n".join([*lines, *_listed(self.problems)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcReport:
+    """What a clean-up removed, and what it kept.
+
+    Args:
+        path: the store's folder.
+        lsn: the store's last commit.
+        oldest_lsn: the oldest version from which on all can be read.
+        files: data files removed that only versions before it list.
+        orphans: files removed that no version lists.
+        segments: segments of the log removed.
+        snapshots: snapshots removed.
+        leases: leases removed whose process is gone.
+        bytes: bytes of all that was removed.
+        held_by_retention: data files that the newest version does not list and a retained one does.
+        held_by_tags: data files that only a tagged version lists.
+        held_by_leases: data files that only an open store still reads.
+        readers: open stores beside this one.
+        dry_run: whether it was only tried.
+
+    Example:
+        >>> print(GcReport(path="market", lsn=9, oldest_lsn=7, files=2, bytes=2048, held_by_tags=1))
+        store market, commit 9: removed 2.0 KiB; versions from 7 on can be read
+          removed 2 data files, 0 files that no version lists, 0 log segments, 0 snapshots, 0 leases
+          kept 0 data files for retention, 1 for tags, 0 for 0 open stores
+    """
+
+    path: str
+    lsn: int
+    oldest_lsn: int
+    files: int = 0
+    orphans: int = 0
+    segments: int = 0
+    snapshots: int = 0
+    leases: int = 0
+    bytes: int = 0
+    held_by_retention: int = 0
+    held_by_tags: int = 0
+    held_by_leases: int = 0
+    readers: int = 0
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON types.
+
+        Example:
+            >>> GcReport(path="market", lsn=9, oldest_lsn=7).to_dict()["oldest_lsn"]
+            7
+        """
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def __str__(self) -> str:
+        does = "would remove" if self.dry_run else "removed"
+        return (
+            f"store {self.path}, commit {self.lsn}: {does} {size_text(self.bytes)}; "
+            f"versions from {self.oldest_lsn} on can be read\n"
+            f"  {does} {self.files:,} data files, {self.orphans:,} files that no version lists, "
+            f"{self.segments:,} log segments, {self.snapshots:,} snapshots, {self.leases:,} leases\n"
+            f"  kept {self.held_by_retention:,} data files for retention, {self.held_by_tags:,} for tags, "
+            f"{self.held_by_leases:,} for {self.readers:,} open stores"
+        )
 
 
 def _plain(report: VerifyReport | RepairReport) -> dict[str, Any]:

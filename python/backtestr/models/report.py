@@ -150,7 +150,7 @@ class IngestReport:
         lines += [f"  {title}: {_counts(counts)}" for title, counts in self._counted() if counts]
         if self.first is not None and self.last is not None:
             lines.append(f"  {_listed(self.symbols)}: {to_iso(self.first)} to {to_iso(self.last)}")
-        size = f"{done} {_size(self.bytes_on_disk)} in {self.files:,} file{'' if self.files == 1 else 's'}"
+        size = f"{done} {size_text(self.bytes_on_disk)} in {self.files:,} file{'' if self.files == 1 else 's'}"
         commit = "" if self.lsn is None else f", commit {self.lsn}"
         lines.append(f"  {size}, {self.seconds:.2f} s, {self.ticks_per_s:,.0f} ticks/s{commit}")
         return "\n".join(lines)
@@ -215,6 +215,8 @@ class StoreInfo:
         quarantined: rejected rows kept aside.
         files: live data files.
         live_bytes: their bytes.
+        retained_bytes: bytes of data files that the version does not list: those of other versions, until `Store.gc`
+            removes them, and strays.
         bytes_on_disk: bytes of the whole folder, dead files and the log included.
         first: first tick, ns since 1970-01-01 UTC; None in an empty store.
         last: last tick, ns.
@@ -235,6 +237,7 @@ class StoreInfo:
     quarantined: int
     files: int
     live_bytes: int
+    retained_bytes: int
     bytes_on_disk: int
     first: int | None
     last: int | None
@@ -255,7 +258,8 @@ class StoreInfo:
             f"store {self.path}, commit {self.lsn}" + (", read-only" if self.read_only else ""),
             f"  {self.ticks:,} ticks of {self.symbols:,} symbols, {self.bars:,} stored bars, "
             f"{self.quarantined:,} in quarantine",
-            f"  {_size(self.live_bytes)} in {self.files:,} files; {_size(self.bytes_on_disk)} on disk in all",
+            f"  {size_text(self.live_bytes)} in {self.files:,} files; "
+            f"{size_text(self.retained_bytes)} of other versions, {size_text(self.bytes_on_disk)} on disk in all",
         ]
         if self.first is not None and self.last is not None:
             lines.append(f"  from {to_iso(self.first)} to {to_iso(self.last)}")
@@ -285,7 +289,8 @@ def _listed(symbols: tuple[str, ...]) -> str:
     return shown if len(symbols) <= 5 else f"{shown} and {len(symbols) - 5:,} more"
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """A count of bytes for people."""
     value = float(count)
     for unit in _UNITS:
         if value < 1024 or unit == _UNITS[-1]:

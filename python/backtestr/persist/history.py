@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import duckdb
@@ -16,6 +17,7 @@ from backtestr.models import VersionDiff
 from backtestr.storage import Storage
 from backtestr.storage.commit import Commit
 from backtestr.storage.listing import Listing
+from backtestr.storage.retained import read_retained
 from backtestr.storage.snapshot import SMALL_TABLES, Version
 
 HISTORY = pa.schema(
@@ -34,23 +36,41 @@ _OWN = {"tags"}
 """Small tables that are about versions, so no version's return takes them back."""
 
 
-def version_at(storage: Storage, current: Version, when: int | Instant) -> Version:
-    """The version of an LSN, at an instant, or of a tag, among those up to ``current``.
+@contextlib.contextmanager
+def held_version(storage: Storage, current: Version, when: int | Instant) -> Iterator[Version]:
+    """The version of an LSN, at an instant, or of a tag, among those up to ``current``; its files stay meanwhile.
 
     Raises:
         VersionNotFoundError: there is none.
         ArgumentError: ``when`` is none of the three.
     """
+    lowest = when if isinstance(when, int) and 0 < when <= current.lsn else 0
+    with contextlib.ExitStack() as held:
+        # A clean-up says what is left before it looks at leases: this one is seen, or what goes is refused here.
+        with storage.lease.holding(lowest):
+            version = _version_at(storage, current, when)
+            held.enter_context(storage.lease.holding(version.lsn))
+        yield version
+
+
+def _version_at(storage: Storage, current: Version, when: int | Instant) -> Version:
     if isinstance(when, bool):
         raise ArgumentError(f"{when!r}: give an LSN, an instant or a tag")
     tags = {str(row["name"]): int(str(row["lsn"])) for row in current.rows_of("tags")}
     if isinstance(when, str) and when in tags:
         when = tags[when]
+    left = read_retained(storage.layout)
+    is_older = f"is older than what the retention keeps; the oldest is {left.lsn}, of {to_iso(left.time_ns)}"
     if isinstance(when, int):
-        version = current if when == current.lsn else storage.journal.past(lsn=min(when, current.lsn))
-        if when < 1 or version.lsn != when:
-            raise VersionNotFoundError(f"no version {when}; the store has 1 to {current.lsn}, see store.history()")
-        return version
+        if not 1 <= when <= current.lsn:
+            raise VersionNotFoundError(
+                f"no version {when}; the store has {left.lsn} to {current.lsn}, see store.history()"
+            )
+        if when == current.lsn:
+            return current
+        if not left.has(when):
+            raise VersionNotFoundError(f"version {when} {is_older}")
+        return storage.journal.past(lsn=when)
     try:
         instant = to_ns(when, argument="at")
     except ArgumentError:
@@ -58,7 +78,11 @@ def version_at(storage: Storage, current: Version, when: int | Instant) -> Versi
             known = ", ".join(sorted(tags)) or "none"
             raise VersionNotFoundError(f"{when!r} is no tag ({known}) and no instant") from None
         raise
-    version = current if instant >= current.time_ns else storage.journal.past(time_ns=instant)
+    if instant >= current.time_ns:
+        return current
+    if instant < left.time_ns:
+        raise VersionNotFoundError(f"the version at {to_iso(instant)} {is_older}")
+    version = storage.journal.past(time_ns=instant)
     if version.lsn == 0:
         raise VersionNotFoundError(f"the store has no version at {to_iso(instant)}; its first is younger")
     return version
@@ -101,6 +125,20 @@ def tag_version(storage: Storage, name: str, version: Version) -> int:
     rows = pa.table({"name": [name], "lsn": [version.lsn]}, schema=SMALL_TABLES["tags"][0])
     storage.journal.commit(Commit("tag", rows={"tags": rows}, note={"tag": name, "lsn": version.lsn}))
     return version.lsn
+
+
+def untag_version(storage: Storage, name: str) -> None:
+    """Take a name from its version, as one commit.
+
+    Raises:
+        VersionNotFoundError: there is no such tag.
+    """
+    tags = storage.journal.begin().tables["tags"]
+    if name not in tags["name"].to_pylist():
+        known = ", ".join(sorted(tags["name"].to_pylist())) or "none"
+        raise VersionNotFoundError(f"{name!r} is no tag ({known})")
+    left = tags.filter(pc.not_equal(tags["name"], name))
+    storage.journal.commit(Commit("untag", whole={"tags": left}, note={"tag": name}))
 
 
 def _is_instant(text: str) -> bool:

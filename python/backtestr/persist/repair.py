@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from backtestr.models import RepairReport
-from backtestr.persist.verify import Findings, Tell, look, orphans_of
+from backtestr.persist.verify import Tell, look, orphans_of
 from backtestr.storage import Storage
 from backtestr.storage.layout import BARS
 from backtestr.storage.session import write_empty_files
@@ -43,9 +44,11 @@ def repair_store(
     version = storage.journal.version if dry_run else storage.journal.begin()
     found = look(storage, version, deep=deep, tell=tell)
     root = storage.layout.root
-    removed = [problem.path for problem in found.problems if problem.kind == "snapshot"]
+    # of a log that let its oldest records go, a snapshot may be all there is of a version
+    damaged = [problem.path for problem in found.problems if problem.kind == "snapshot"]
+    removed = damaged if found.is_history_whole else []
     empty = [problem.path for problem in found.problems if problem.path.startswith("data/empty/")]
-    young, old = _orphans(storage, found, grace_s)
+    young, old = aged_orphans(storage, found.known, grace_s if found.is_history_whole else math.inf)
     by_path = {file.path: file for file in version.file_by_id.values()}
     broken = {problem.path: problem for problem in found.problems if problem.kind in _LOST and problem.path in by_path}
     held = {path: _symbols(version, by_path[path].file_id) for path in broken}
@@ -81,11 +84,13 @@ def repair_store(
     )
 
 
-def _orphans(storage: Storage, found: Findings, grace_s: float) -> tuple[list[Path], list[Path]]:
-    """Files that no version lists: those that stay, and those old enough to go."""
-    orphans = orphans_of(storage, found)
-    # without all of the history a file of an earlier version looks like one of none
-    latest = time.time() - grace_s if found.is_history_whole else float("-inf")
+def aged_orphans(storage: Storage, known: Iterable[str], grace_s: float) -> tuple[list[Path], list[Path]]:
+    """Files that no version lists: those that stay, and those old enough to go.
+
+    Without all of the history, a file of an earlier version looks like one of none: then let none be old enough.
+    """
+    orphans = orphans_of(storage, known)
+    latest = time.time() - grace_s
     old = [path for path in orphans if path.stat().st_mtime <= latest]
     return [path for path in orphans if path not in set(old)], old
 

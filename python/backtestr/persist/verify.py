@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def verify_store(storage: Storage, version: Version, *, deep: bool = False, tell
     """
     started = time.monotonic()
     found = look(storage, version, deep=deep, tell=tell)
-    orphans = tuple(str(path.relative_to(storage.layout.root)) for path in orphans_of(storage, found))
+    orphans = tuple(str(path.relative_to(storage.layout.root)) for path in orphans_of(storage, found.known))
     return VerifyReport(
         path=str(storage.layout.root),
         lsn=version.lsn,
@@ -79,10 +79,16 @@ def look(storage: Storage, version: Version, *, deep: bool, tell: Tell | None) -
     return found
 
 
-def orphans_of(storage: Storage, found: Findings) -> list[Path]:
+def known_files(versions: Iterable[Version], records: Iterable[Record]) -> dict[str, File]:
+    """Every file that some versions list, or records add, by path."""
+    parts = (*(version.files for version in versions), *(commit.added for *_, commit in records))
+    return {file.path: file for files in parts for file in listed_files(files)}
+
+
+def orphans_of(storage: Storage, known: Iterable[str]) -> list[Path]:
     """Files in the folders of data and snapshots that no version lists; some may be of a write that goes on."""
     layout = storage.layout
-    listed = {layout.root / path for path in found.known} | set(listed_snapshots(layout))
+    listed = {layout.root / path for path in known} | set(listed_snapshots(layout))
     empty = {layout.data / "empty" / f"{table}.parquet" for table in _tables(storage.journal.version)}
     found_files = (path for folder in (layout.data, layout.snapshots) for path in folder.rglob("*") if path.is_file())
     return sorted(path for path in found_files if path not in listed and path not in empty)
@@ -94,12 +100,12 @@ def _check_history(storage: Storage, version: Version, found: Findings) -> None:
     snapshots: list[Version] = []
     for path in listed_snapshots(layout):
         held = read_snapshot(layout, path)
-        if held is None:
-            found.problems.append(Problem("snapshot", f"snapshots/{path.name}", "is not what was written"))
-        else:
+        if held is not None:
             snapshots.append(held)
-    segments = sorted(int(path.stem) for path in layout.log.glob("*.log") if path.stem.isdecimal())
-    first = segments[0] if segments else 1
+        elif path.exists():
+            # one that is gone was let go since it was listed
+            found.problems.append(Problem("snapshot", f"snapshots/{path.name}", "is not what was written"))
+    first = (layout.segments() or [1])[0]
     # the log of a store that let its oldest records go stands on a snapshot
     base = next((held for held in snapshots if held.lsn >= first - 1), Version()) if first > 1 else Version()
     records: list[Record] = []
@@ -118,13 +124,12 @@ def _check_history(storage: Storage, version: Version, found: Findings) -> None:
     good = 0
     for held in snapshots:
         known_to = [record for record in records if record[0] <= held.lsn]
-        if found.is_history_whole and held.lsn > base.lsn and not _same(base.apply_all(known_to), held):
+        if found.is_history_whole and held.lsn > base.lsn and not same_version(base.apply_all(known_to), held):
             problem = Problem("snapshot", f"snapshots/{held.lsn:020}.snapshot", "holds another version than the log")
             found.problems.append(problem)
         else:
             good += 1
-    for files in (version.files, *(held.files for held in snapshots), *(commit.added for *_, commit in records)):
-        found.known |= {file.path: file for file in listed_files(files)}
+    found.known = known_files([version, *snapshots], records)
     found.counts |= {"commits": len(records), "snapshots": good}
 
 
@@ -198,7 +203,8 @@ def _indexed(version: Version) -> Iterator[tuple[File, pa.Table]]:
         yield file, version.index.take(pa.array(mine, pa.int64()))
 
 
-def _same(one: Version, other: Version) -> bool:
+def same_version(one: Version, other: Version) -> bool:
+    """Whether two versions hold the same."""
     if (one.lsn, one.time_ns) != (other.lsn, other.time_ns):
         return False
     pairs = [(one.files, other.files), (one.index, other.index)]

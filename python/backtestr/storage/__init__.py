@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from backtestr.config import Settings
 from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout
+from backtestr.storage.lease import Lease
 from backtestr.storage.read import Reader
 
 
@@ -18,3 +19,4 @@ class Storage:
     settings: Settings
     journal: Journal
     reader: Reader
+    lease: Lease

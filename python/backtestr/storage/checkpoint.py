@@ -1,12 +1,14 @@
 """Snapshots: a version in one file, so that opening a store replays only the log behind it.
 
-They hold nothing of their own: the log is the truth, and a snapshot that is damaged is passed over.
+While the log has all its records they hold nothing of their own, and one that is damaged is passed over. Once the
+oldest records were let go, the snapshot that the log goes on from is kept, and those of older versions with a tag.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,7 +29,7 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def write_snapshot(layout: Layout, version: Version) -> Path:
-    """Write a durable version to a file that appears whole or not at all, and drop all but the newest ones."""
+    """Write a durable version to a file that appears whole or not at all."""
     make_folders(layout.snapshots)
     parts = {"files": version.files, "index": version.index, **version.tables}
     parts |= {f"{_LIVE}{name}": rows for name, rows in version.live.tables().items()}
@@ -43,13 +45,36 @@ def write_snapshot(layout: Layout, version: Version) -> Path:
     data = b"".join([*bodies.values(), text])
     path = _path(layout, version.lsn)
     draft = path.with_suffix(".new")
-    draft.write_bytes(data + _TRAILER.pack(len(text), crc32c(data), _MAGIC))
-    sync_file(draft)
-    draft.replace(path)
+    try:
+        draft.write_bytes(data + _TRAILER.pack(len(text), crc32c(data), _MAGIC))
+        sync_file(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     sync_folder(layout.snapshots)
-    for old in listed_snapshots(layout)[:-_KEPT]:
-        old.unlink(missing_ok=True)
     return path
+
+
+def trim_snapshots(layout: Layout) -> None:
+    """Remove the snapshots that nothing needs."""
+    paths, first = listed_snapshots(layout), (layout.segments() or [1])[0]
+    base = 0 if first == 1 else next((int(path.stem) for path in paths if int(path.stem) >= first - 1), 0)
+    for path in unneeded_snapshots(paths, base):
+        path.unlink(missing_ok=True)
+
+
+def unneeded_snapshots(paths: Sequence[Path], base: int, tagged: Collection[int] | None = None) -> list[Path]:
+    """The snapshots that nothing needs, beside the newest.
+
+    Args:
+        paths: all snapshots, oldest first.
+        base: LSN of the one that the log goes on from; 0 for a log that has all records.
+        tagged: LSNs of tagged versions that only a snapshot holds; None for all before ``base``.
+    """
+    kept = {int(path.stem) for path in paths[-_KEPT:]} | {base}
+    if base:
+        kept |= {int(path.stem) for path in paths if int(path.stem) < base} if tagged is None else set(tagged)
+    return [path for path in paths if int(path.stem) not in kept]
 
 
 def load_snapshot(layout: Layout, *, lsn: int | None = None, time_ns: int | None = None) -> Version:

@@ -12,13 +12,15 @@ from backtestr.errors import (
     LogCorruptError,
     MigrationNewerError,
     StoreClosedError,
+    StoreFullError,
     StoreIOError,
     StorePoisonedError,
 )
-from backtestr.storage.checkpoint import load_snapshot, write_snapshot
+from backtestr.storage.checkpoint import load_snapshot, trim_snapshots, write_snapshot
 from backtestr.storage.commit import Commit
 from backtestr.storage.layout import Layout
 from backtestr.storage.lock import WriterLock
+from backtestr.storage.reserve import Turn, make_reserve, release_reserve
 from backtestr.storage.snapshot import Version
 
 Record = tuple[int, int, Commit]
@@ -47,7 +49,7 @@ class Journal:
         self._poison: str | None = None
         self._is_closed = False
         self._mutex = threading.RLock()
-        self.writing = threading.RLock()
+        self.writing = Turn(self._fill)
         self.version = Version()
 
     def refresh(self) -> Version:
@@ -74,6 +76,9 @@ class Journal:
     def past(self, *, lsn: int | None = None, time_ns: int | None = None) -> Version:
         """The last version up to an LSN or commit time; an empty one where there is none."""
         base = load_snapshot(self._layout, lsn=lsn, time_ns=time_ns)
+        if base.lsn == lsn:
+            # the log behind the snapshot of a tagged version may be gone
+            return self._known(base)
         records = [
             (at, committed_ns, payload)
             for at, committed_ns, payload in _read(LogReader(self._layout.log, base.lsn))
@@ -89,8 +94,15 @@ class Journal:
             return self.version
 
     def records(self) -> list[Record]:
-        """All durable commits, oldest first."""
-        return self.records_after(0)
+        """All durable commits that the log still has, oldest first."""
+        while True:
+            first = self._layout.segments()[:1]
+            try:
+                return self.records_after(first[0] - 1 if first else 0)
+            except (LogCorruptError, StoreIOError):
+                # a clean-up may have let the oldest go meanwhile
+                if self._layout.segments()[:1] == first:
+                    raise
 
     def records_after(self, lsn: int) -> list[Record]:
         """All durable commits behind an LSN, oldest first.
@@ -127,6 +139,7 @@ class Journal:
                 self._log = LogWriter.open(self._layout.log, secrets.randbits(64))
                 try:
                     self._sweep()
+                    make_reserve(self._layout)
                     self.refresh()
                 except MigrationNewerError:
                     self._stop()
@@ -164,13 +177,23 @@ class Journal:
             self._stop()
 
     def _stop(self) -> None:
-        if self._log is not None and not self._poison:
+        if self._log is not None:
+            # a log that failed refuses this, too
             with contextlib.suppress(StoreIOError):
                 self._log.close()
         self._log = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def _fill(self, error: BaseException) -> StoreFullError:
+        """Write nothing more on a full disk, and leave room for closing and for what makes room."""
+        release_reserve(self._layout)
+        self._poison = f"the disk is full: {error}"
+        return StoreFullError(
+            f"writing store {self._layout.root}: the disk is full ({error}); nothing was committed. "
+            "Close the store, open it again, and make room by delete() and gc()"
+        )
 
     def _known(self, version: Version) -> Version:
         if version.schema_version > self._known_schema:
@@ -187,6 +210,7 @@ class Journal:
     def _save(self) -> None:
         if self.version.lsn > self._saved_lsn:
             write_snapshot(self._layout, self.version)
+            trim_snapshots(self._layout)
             self._saved_lsn = self.version.lsn
 
     def _sweep(self) -> None:

@@ -54,6 +54,21 @@ class Layout:
         return self.root / "tmp"
 
     @property
+    def readers(self) -> Path:
+        """Folder of the leases of open stores."""
+        return self.root / "readers"
+
+    @property
+    def reserve(self) -> Path:
+        """Space to stop cleanly on a full disk."""
+        return self.root / "reserve"
+
+    @property
+    def retained(self) -> Path:
+        """RETAINED.json: which versions the last clean-up left."""
+        return self.root / "RETAINED.json"
+
+    @property
     def lock(self) -> Path:
         """The writer's lock."""
         return self.root / "LOCK"
@@ -62,6 +77,14 @@ class Layout:
     def catalog(self) -> Path:
         """The database published for other tools."""
         return self.root / "catalog.duckdb"
+
+    def segments(self) -> list[int]:
+        """First LSN of each segment of the log, ascending; a log that let its oldest records go begins behind 1."""
+        return sorted(int(path.stem) for path in self.log.glob("*.log") if path.stem.isdecimal())
+
+    def segment(self, first_lsn: int) -> Path:
+        """The file of a segment of the log."""
+        return self.log / f"{first_lsn:020}.log"
 
     def new_file(self, table: str, interval: str) -> tuple[str, str]:
         """A fresh file id and its path relative to the store, its folder made and made durable."""
@@ -124,7 +147,7 @@ def refuse_strangers(root: Path) -> None:
     Raises:
         StoreFormatError: the folder holds something else.
     """
-    ours = {"LOCK", "LOCK.json", "STORE.json.new", "log", "data", "tmp"}
+    ours = {"LOCK", "LOCK.json", "STORE.json.new", "log", "data", "tmp", "reserve"}
     if root.exists() and (not root.is_dir() or not {path.name for path in root.iterdir()} <= ours):
         raise StoreFormatError(f"{root} is not a store and not empty; name an empty or new folder")
 

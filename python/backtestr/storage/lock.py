@@ -7,8 +7,16 @@ import json
 import os
 import weakref
 from pathlib import Path
+from typing import Protocol
 
 from backtestr.errors import StoreLockedError
+
+
+class Lock(Protocol):
+    """A file held open for its lock."""
+
+    def forget(self) -> None:
+        """Close the file that a forked child has in common with its parent, whose lock it stays."""
 
 
 class WriterLock:
@@ -24,7 +32,7 @@ class WriterLock:
             raise StoreLockedError(
                 f"store {path.parent} is being written by {_holder(path)}; close it there, or open with read_only=True"
             ) from None
-        _held.add(self)
+        forget_in_children(self)
         _note(path).write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
 
     def release(self) -> None:
@@ -38,7 +46,12 @@ class WriterLock:
         self._file.close()
 
 
-_held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def forget_in_children(lock: Lock) -> None:
+    """Have forked children close a lock's file."""
+    _held.add(lock)
 
 
 def _forget_all() -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ class FileWriter:
         self._pieces: deque[_Piece] = deque()
         self._file: _OpenFile | None = None
         self._done: list[Future[Written]] = []
+        self._made: list[Path] = []
 
     @property
     def waiting(self) -> int:
@@ -111,7 +113,10 @@ class FileWriter:
         """Put the oldest piece to its file, once it is encoded."""
         piece = self._pieces.popleft()
         encoded = piece.encoded.result()
-        file = self._file = self._file or _OpenFile.create(self._layout, self._table, self._interval)
+        if self._file is None:
+            self._file = _OpenFile.create(self._layout, self._table, self._interval)
+            self._made.append(self._layout.root / self._file.relative)
+        file = self._file
         file.append(encoded, piece)
         if file.written + file.largest > self._max_bytes:
             self._close()
@@ -128,6 +133,11 @@ class FileWriter:
             self.advance()
         self._close()
         return Written.join([file.result() for file in self._done])
+
+    def discard(self) -> None:
+        """Remove all files, which nothing lists; the pool's threads are done."""
+        for path in self._made:
+            path.unlink(missing_ok=True)
 
     def _key_at(self, rows: pa.Table, row: int) -> tuple[str, ...]:
         return tuple(rows[key][row].as_py() for key in KEYS[self._table])

@@ -1,6 +1,6 @@
 //! One Parquet file from whole Parquet files: row groups are copied as they are, so that they can be encoded in parallel.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -100,5 +100,9 @@ fn open<W: Write + Send>(
 }
 
 fn failed(name: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::Io { doing: format!("writing {name}"), source: std::io::Error::other(error) }
+    let error = error.into();
+    // the Parquet writer hands some of the sink's errors on as text alone
+    let is_full = error.to_string().contains("(os error 28)");
+    let kind = if is_full { ErrorKind::StorageFull } else { ErrorKind::Other };
+    Error::Io { doing: format!("writing {name}"), source: std::io::Error::new(kind, error) }
 }

@@ -1,7 +1,12 @@
 //! The core's errors as the classes of `backtestr.errors`.
 
+use std::io::ErrorKind;
+
 use backtestr_core::Error;
 use pyo3::prelude::*;
+
+/// `ENOSPC`, the same number on Linux and macOS.
+const NO_SPACE: i32 = 28;
 
 /// The Python class a kernel's error is raised as.
 fn class_name(error: &Error) -> &'static str {
@@ -22,7 +27,12 @@ fn class_name(error: &Error) -> &'static str {
 pub(crate) fn to_py(py: Python<'_>, error: Error) -> PyErr {
     let build = || -> PyResult<PyErr> {
         let class = py.import("backtestr.errors")?.getattr(class_name(&error))?;
-        Ok(PyErr::from_value(class.call1((error.to_string(),))?))
+        let raised = class.call1((error.to_string(),))?;
+        if let Error::Io { source, .. } = &error {
+            let full = (source.kind() == ErrorKind::StorageFull).then_some(NO_SPACE);
+            raised.setattr("errno", source.raw_os_error().or(full))?;
+        }
+        Ok(PyErr::from_value(raised))
     };
     build().unwrap_or_else(|failure| failure)
 }

@@ -44,7 +44,7 @@ pub fn sync_file(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(io(format!("syncing {}", path.display())))
 }
 
-/// Remove the segments whose records all have an LSN up to this one; the last segment stays.
+/// Remove the segments whose records all have an LSN up to this one, oldest first; the last segment stays.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -54,9 +54,10 @@ pub fn remove_segments(folder: &Path, up_to: u64) -> Result<Vec<u64>> {
     for pair in segments.windows(2).filter(|pair| pair[1] <= up_to.saturating_add(1)) {
         let path = segment::path(folder, pair[0]);
         std::fs::remove_file(&path).map_err(io(format!("removing {}", path.display())))?;
+        // a power cut must not take a later segment and leave this one
+        sync_folder(folder)?;
         removed.push(pair[0]);
     }
-    sync_folder(folder)?;
     Ok(removed)
 }
 

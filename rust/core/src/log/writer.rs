@@ -233,8 +233,10 @@ impl Segment {
         if end > self.reserved {
             let wanted = (FIRST_BYTES.max(self.reserved) * 2).min(MAX_BYTES).max(end);
             let wanted = if self.reserved == 0 { FIRST_BYTES.max(end) } else { wanted };
-            segment::reserve(&self.file, self.reserved, wanted)?;
-            self.reserved = wanted;
+            // a disk that is nearly full may still take the frames themselves
+            self.reserved = segment::reserve(&self.file, self.reserved, wanted)
+                .map(|()| wanted)
+                .or_else(|_| segment::reserve(&self.file, self.reserved, end).map(|()| end))?;
         }
         self.file.seek(SeekFrom::Start(at as u64))?;
         self.file.write_all(frames)?;
