@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "cli": {"store", "query", "persist", "results", "config", "errors", "instants", "models"},
     "store": {"upkeep", "ingest", "persist", *BASE},
     "upkeep": {"reader", "ingest", "persist", "storage", *BASE},
-    "reader": {"query", "persist", "storage", *BASE},
+    "reader": {"ingest", "query", "persist", "storage", *BASE},
     "ingest": {"sources", "storage", *BASE},
     "query": {"storage", *BASE},
     "persist": {"storage", *BASE},

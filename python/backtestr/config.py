@@ -51,6 +51,9 @@ class Settings:
         day_interval_bytes: Parquet bytes of a commit from which a day gets files of its own, in bytes.
         max_file_bytes: size at which a data file is cut, in bytes.
         zstd_level: compression level of data files, 1 to 22.
+        flush_rows: appended rows that only the log holds from which they are written to files; an append waits for that
+            where there are four times as many.
+        flush_seconds: age at which appended rows are written to files, in seconds or as text such as ``5m``.
         verify: ``always`` checks the digests of files before they are read; ``never`` trusts them.
         retention: how long `Store.gc` keeps old versions, in seconds; also text such as ``7d``, or a timedelta.
         network_fs: ``refuse`` or ``allow`` stores on network file systems, whose locks and syncs cannot be trusted.
@@ -71,6 +74,8 @@ class Settings:
     day_interval_bytes: int
     max_file_bytes: int
     zstd_level: int
+    flush_rows: int
+    flush_seconds: float
     verify: str
     retention: float
     network_fs: str
@@ -271,6 +276,8 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "day_interval_bytes": (lambda: 8 * _MIB, _size),
     "max_file_bytes": (lambda: 64 * _MIB, _size),
     "zstd_level": (lambda: 3, _whole(1, 22)),
+    "flush_rows": (lambda: 1_000_000, _whole(1, 1_000_000_000)),
+    "flush_seconds": (lambda: 60, duration_s),
     "verify": (lambda: "always", _choice("always", "never")),
     "retention": (lambda: "7d", duration_s),
     "network_fs": (lambda: "refuse", _choice("refuse", "allow")),

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from backtestr import config, machine
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
+from backtestr.ingest.flush import settled
 from backtestr.instants import Instant, range_ns
 from backtestr.models import BarSpec, StoreInfo, VersionDiff
 from backtestr.persist.history import compare, held_version, read_history
@@ -26,7 +27,7 @@ from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout
 from backtestr.storage.lease import Lease
 from backtestr.storage.read import Reader
-from backtestr.storage.session import Session
+from backtestr.storage.session import Session, remove_folder
 from backtestr.storage.snapshot import Version
 
 
@@ -61,6 +62,8 @@ class StoreReader:
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader, lease)
         self._session: Session | None = None
         self._session_lock = threading.Lock()
+        self._settled: tuple[Version, Version] | None = None
+        self._settling = threading.Lock()
 
     def ticks(
         self,

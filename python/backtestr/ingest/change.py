@@ -19,10 +19,13 @@ from backtestr.models import BarSpec
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.commit import Commit
-from backtestr.storage.encode import ColumnLayout, ColumnLayouts
+from backtestr.storage.encode import ColumnLayout, ColumnLayouts, measure_bytes
 from backtestr.storage.layout import BARS, DAY_NS, TICKS
 from backtestr.storage.snapshot import KINDS, Version, price_bases
 from backtestr.storage.write import Written
+
+_MOST_BYTES_PER_ROW = 64.0
+"""More Parquet bytes than a row of ticks takes in practice: a commit that is small even so is not measured."""
 
 
 @dataclass(slots=True)
@@ -75,6 +78,7 @@ class Change:
         note: facts for the history.
         check: looks at the new tick files alone before the commit, and raises to stop it.
         spec: the bar specification from now on; None leaves the one in force.
+        settles: live rows of records up to this LSN are among those that come.
     """
 
     kind: str
@@ -85,6 +89,7 @@ class Change:
     note: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[Version], None] | None = None
     spec: BarSpec | None = None
+    settles: int = 0
 
 
 def commit_change(
@@ -101,6 +106,14 @@ def commit_change(
     Returns:
         The version after the commit and the files written.
     """
+    commit, written = write_change(storage, base, change, additions)
+    return base if commit is None else storage.journal.commit(commit), written
+
+
+def write_change(
+    storage: Storage, base: Version, change: Change, additions: Iterable[Addition]
+) -> tuple[Commit | None, Written]:
+    """Write the files of a change as `commit_change` does; returns the commit to make, None where nothing changes."""
     step = coarsest(base.timeframes)
     bases = {symbol: bases_after(base, symbol, touch) for symbol, touch in change.touched.items()}
     stale = _stale_windows(base, change.touched, step)
@@ -127,7 +140,7 @@ def commit_change(
         if not ticks.files.num_rows and not gone and change.spec is None:
             stale = {}
             if change.extra is None and not change.rows:
-                return base, ticks
+                return None, ticks
         interim = base.apply(base.lsn, base.time_ns, Commit("", ticks.files, ticks.index, gone))
         for symbol, window in stale.items():
             rebuild_window(storage.reader, interim, symbol, bases[symbol], window, builder)
@@ -139,9 +152,10 @@ def commit_change(
         index=joined.index,
         removed=(*gone, *replaced),
         rows=change.rows,
+        settles=change.settles,
         note=change.note,
     )
-    return storage.journal.commit(commit), joined
+    return commit, joined
 
 
 def bases_after(base: Version, symbol: str, touch: Touched) -> tuple[str, ...]:
@@ -190,6 +204,15 @@ def _rewrite_ticks(storage: Storage, base: Version, removed: Removed, encoder: E
             keep[gone[(gone >= first) & (gone < first + rows.num_rows)] - first] = False
             encoder.add(TICKS, file_id, rows.filter(pa.array(keep)), columns, interval=file.interval)
         encoder.end(TICKS, file_id)
+
+
+def bytes_per_row(storage: Storage, rows: int, sample: Callable[[], pa.Table]) -> float:
+    """Parquet bytes that a row of so many complete ticks takes; where they are few, the most it takes in practice."""
+    settings = storage.settings
+    if rows * _MOST_BYTES_PER_ROW < settings.day_interval_bytes:
+        return _MOST_BYTES_PER_ROW
+    taken = sample()
+    return float(measure_bytes(taken, zstd_level=settings.zstd_level) / taken.num_rows)
 
 
 def complete_layouts(known: Mapping[str, ColumnLayout]) -> ColumnLayouts:

@@ -119,6 +119,11 @@ class Merge:
             else:
                 window = runs.low_ns[row], runs.high_ns[row] + 1
                 parts.append(self.storage.reader.located(self.version, symbol, *window))
+            live = self.version.live.of_symbol(symbol)
+            if live.num_rows:
+                # rows of no file: they are compared with, never taken out
+                place = np.arange(live.num_rows)
+                parts.append(Located(live, [""], np.zeros_like(place), place))
         return self.removed.without(Located.join(parts))
 
     def _by_value(self, rows: pa.Table, located: Located) -> pa.Table:
@@ -144,7 +149,7 @@ class Merge:
 
     def _drop_repeats(self, rows: pa.Table) -> pa.Table:
         """One row of each key within the rows."""
-        if _keys_ascend(rows):
+        if keys_ascend(rows):
             return rows
         with self._scratch().cursor() as connection:
             connection.register("numbered", numbered(rows))
@@ -184,7 +189,7 @@ def _leave_out(rows: pa.Table, which: npt.NDArray[np.int64]) -> pa.Table:
     return rows.filter(pa.array(keep))
 
 
-def _keys_ascend(rows: pa.Table) -> bool:
+def keys_ascend(rows: pa.Table) -> bool:
     """Whether sequences rise within each symbol, which makes every key unique."""
     codes = symbol_codes(rows)
     rises = np.diff(rows["sequence"].to_numpy()) > 0

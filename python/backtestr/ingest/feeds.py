@@ -42,7 +42,7 @@ class Feeds:
 
 
 class LoadFeed:
-    """The feed that a load's rows belong to: one that the version knows by its name, or a new one.
+    """The feed that a load's rows belong to: one that is known by its name, or a new one.
 
     Attributes:
         name: identity the rows are deduplicated under.
@@ -50,8 +50,8 @@ class LoadFeed:
         row_unique: whether its sequence names a row: settled by its first load.
     """
 
-    def __init__(self, version: Version, source: OpenedSource) -> None:
-        self._feeds = Feeds.of(version)
+    def __init__(self, feeds: Feeds, source: OpenedSource) -> None:
+        self._feeds = feeds
         self._source = source
         self.name = source.feed or source.name
         known = {name: number for number, name in self._feeds.names.items()}.get(self.name)
@@ -136,3 +136,16 @@ class ExchangeIds:
             return {}
         ids = pa.array(list(self._new.values()), pa.uint16())
         return {"exchanges": pa.table({"id": ids, "code": list(self._new)})}
+
+
+def prepare(rows: pa.RecordBatch, first: int, exchanges: ExchangeIds) -> pa.RecordBatch:
+    """A source's rows with ordinals from ``first`` on where the vendor numbers no rows, and exchange codes as ids."""
+    names, columns = list(rows.schema.names), list(rows.columns)
+    if "sequence" not in names:
+        names.append("sequence")
+        columns.append(pa.array(np.arange(first, first + rows.num_rows)))
+    if "exchange" in names:
+        position = names.index("exchange")
+        names[position] = "exchange_id"
+        columns[position] = exchanges.encode(columns[position])
+    return pa.RecordBatch.from_arrays(columns, names=names)

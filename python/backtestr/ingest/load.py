@@ -18,26 +18,24 @@ import pyarrow as pa
 
 from backtestr._native import TickValidator
 from backtestr.errors import TooManyRejectedError
-from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, complete_layouts, touch
+from backtestr.ingest.change import Addition, Change, Touched, bytes_per_row, commit_change, complete, complete_layouts, touch
 from backtestr.ingest.dedup import Merge
-from backtestr.ingest.feeds import ExchangeIds, LoadFeed
+from backtestr.ingest.feeds import ExchangeIds, Feeds, LoadFeed, prepare
+from backtestr.ingest.flush import flush
 from backtestr.ingest.identity import Removed
 from backtestr.ingest.members import MEMBER, Members
 from backtestr.ingest.progress import Progress, shown
-from backtestr.ingest.quarantine import QuarantineWriter
+from backtestr.ingest.quarantine import Quarantine, write_quarantine
 from backtestr.ingest.spool import Spool
 from backtestr.models import IngestReport, ValidationRules
 from backtestr.models.rules import DEFAULT_REJECT
 from backtestr.sources import OpenedSource, TickBatch, open_source
 from backtestr.storage import Storage
-from backtestr.storage.encode import measure_bytes
 from backtestr.storage.layout import intervals
 from backtestr.storage.snapshot import Version
 from backtestr.storage.ties import sort_by_names
 
 _PREFETCHED = 2
-_MOST_BYTES_PER_ROW = 64.0
-"""More Parquet bytes than a row of ticks takes in practice: a load that is small even so is not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def load(storage: Storage, source: OpenedSource, options: LoadOptions) -> Ingest
         SequenceConflictError: a key arrived with other values.
     """
     began = time.perf_counter()
-    base = storage.journal.begin()
+    base = flush(storage)
     spool = Spool(storage.layout.tmp, storage.settings.sort_memory_bytes)
     try:
         intake = _Intake(storage, base, source, options, spool)
@@ -95,8 +93,8 @@ class _Intake:
         self._storage, self._base, self._spool = storage, base, spool
         self._source, self._options = source, options
         self._exchanges = ExchangeIds(base)
-        self._feed = LoadFeed(base, source)
-        self._quarantine = QuarantineWriter(source.name)
+        self._feed = LoadFeed(Feeds.of(base), source)
+        self._quarantine = Quarantine(source.name)
         self._reasons: Counter[str] = Counter()
         self._touched: dict[str, Touched] = {}
         self._gained: dict[str, Touched] = {}
@@ -124,7 +122,8 @@ class _Intake:
         if self._validator is None or member != self._member:
             # A row is compared with those before it in its file only: files come in any order.
             self._validator, self._member, self._validated = TickValidator(rules=rules), member, 0
-        rows = self._prepare(batch, first)
+        self._has_ties = self._has_ties or "sequence" in batch.columns.schema.names
+        rows = prepare(batch.columns, first, self._exchanges)
         accepted, rejected, counts = self._validator.validate(rows)
         self._rows_in += rows.num_rows
         self._rejected += rejected.num_rows
@@ -153,7 +152,7 @@ class _Intake:
                 self._touched,
                 merge.removed,
                 self._feed.new_rows(self._touched) | self._exchanges.new_rows(),
-                self._quarantine.write(self._storage),
+                write_quarantine(self._storage, self._quarantine.rows),
                 self._note(),
                 merge.check_repeats,
             )
@@ -182,21 +181,6 @@ class _Intake:
             lsn=version.lsn,
             dry_run=self._options.dry_run,
         )
-
-    def _prepare(self, batch: TickBatch, first: int) -> pa.RecordBatch:
-        """The batch with ordinals where the vendor numbers no rows, and exchange codes as ids."""
-        rows = batch.columns
-        names, columns = list(rows.schema.names), list(rows.columns)
-        if "sequence" in names:
-            self._has_ties = True
-        else:
-            names.append("sequence")
-            columns.append(pa.array(np.arange(first, first + rows.num_rows)))
-        if "exchange" in names:
-            position = names.index("exchange")
-            names[position] = "exchange_id"
-            columns[position] = self._exchanges.encode(columns[position])
-        return pa.RecordBatch.from_arrays(columns, names=names)
 
     def _additions(self, merge: Merge) -> Iterator[Addition]:
         """New rows by interval. What each symbol gains is known only when a chunk was merged, so it is noted here."""
@@ -235,11 +219,7 @@ class _Intake:
             self._options.progress(done, total, what)
 
     def _bytes_per_row(self) -> float:
-        settings = self._storage.settings
-        if self._spool.rows * _MOST_BYTES_PER_ROW < settings.day_interval_bytes:
-            return _MOST_BYTES_PER_ROW
-        sample = complete(self._spool.sample(), self._feed.id)
-        return float(measure_bytes(sample, zstd_level=settings.zstd_level) / sample.num_rows)
+        return bytes_per_row(self._storage, self._spool.rows, lambda: complete(self._spool.sample(), self._feed.id))
 
     def _take_out(self, removed: Removed) -> int:
         """Everything that ``mode="replace"`` replaces; returns the rows taken out."""

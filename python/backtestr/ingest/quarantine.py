@@ -19,8 +19,8 @@ from backtestr.storage.write import Written, describe_file
 Locate = Callable[[Sequence[int]], list[tuple[int, str]]]
 
 
-class QuarantineWriter:
-    """Collects rejected rows of a load and writes them to one file."""
+class Quarantine:
+    """Collects rejected rows of a load."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -50,20 +50,25 @@ class QuarantineWriter:
             )
         )
 
-    def write(self, storage: Storage) -> Written | None:
-        """One durable file of the rows, to be committed with the load; None where there are none."""
-        if not self._parts:
-            return None
-        rows = pa.concat_tables(self._parts)
-        today = dt.datetime.now(dt.UTC).date().isoformat()
-        file_id, relative = storage.layout.new_file(QUARANTINE, today)
-        path = storage.layout.root / relative
-        rows = rows.cast(pa.schema([stored_field(QUARANTINE, field) for field in SCHEMA]))
-        pq.write_table(rows, path, compression="zstd", write_page_checksum=True, store_schema=False)
-        sync_file(path)
-        sync_folder(path.parent)
-        line = describe_file(storage.layout, file_id, QUARANTINE, today, relative, rows.num_rows)
-        return Written(line, INDEX.empty_table())
+    @property
+    def rows(self) -> pa.Table | None:
+        """All rows so far; None where there are none."""
+        return pa.concat_tables(self._parts) if self._parts else None
+
+
+def write_quarantine(storage: Storage, rows: pa.Table | None) -> Written | None:
+    """One durable file of rejected rows, to be committed with what they came with; None where there are none."""
+    if rows is None:
+        return None
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    file_id, relative = storage.layout.new_file(QUARANTINE, today)
+    path = storage.layout.root / relative
+    rows = rows.cast(pa.schema([stored_field(QUARANTINE, field) for field in SCHEMA]))
+    pq.write_table(rows, path, compression="zstd", write_page_checksum=True, store_schema=False)
+    sync_file(path)
+    sync_folder(path.parent)
+    line = describe_file(storage.layout, file_id, QUARANTINE, today, relative, rows.num_rows)
+    return Written(line, INDEX.empty_table())
 
 
 def _names(mask: int) -> list[str]:

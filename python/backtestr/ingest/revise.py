@@ -13,6 +13,7 @@ from backtestr.errors import ArgumentError, InvalidTickError, SequenceConflictEr
 from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, touch
 from backtestr.ingest.dedup import Merge
 from backtestr.ingest.feeds import Feeds
+from backtestr.ingest.flush import flush
 from backtestr.ingest.identity import Removed, pair_by_key, pair_by_value, scratch
 from backtestr.ingest.spool import split_intervals
 from backtestr.instants import to_iso
@@ -33,7 +34,7 @@ def delete_rows(
     Raises:
         SymbolNotFoundError: no such symbol.
     """
-    base = storage.journal.begin()
+    base = flush(storage)
     if symbols is None:
         raise ArgumentError("delete: name the symbols; store.symbols() lists them")
     located = Located.join([storage.reader.located(base, name, start, end) for name in base.known(symbols)])
@@ -42,7 +43,7 @@ def delete_rows(
 
 def correct_rows(storage: Storage, rows: object, replacing: object | None, *, dry_run: bool) -> ReviseReport:
     """Replace stored rows; see `backtestr.Store.correct`."""
-    base = storage.journal.begin()
+    base = flush(storage)
     new = _canonical(base, rows)
     old = new if replacing is None else _canonical(base, replacing)
     if old.num_rows != new.num_rows:
@@ -55,7 +56,7 @@ def correct_rows(storage: Storage, rows: object, replacing: object | None, *, dr
 
 def cancel_rows(storage: Storage, rows: object, *, dry_run: bool) -> ReviseReport:
     """Remove stored rows; see `backtestr.Store.cancel`."""
-    base = storage.journal.begin()
+    base = flush(storage)
     old = _canonical(base, rows)
     located = _find(storage, base, old, by_value=not _numbers_rows(base, old))
     return _revise(storage, base, "cancel", located, TICK_SCHEMA.empty_table(), dry_run=dry_run)
@@ -63,7 +64,7 @@ def cancel_rows(storage: Storage, rows: object, *, dry_run: bool) -> ReviseRepor
 
 def set_bar_spec(storage: Storage, spec: BarSpec) -> ReviseReport:
     """Put a bar specification in force and rebuild all bars by it; see `backtestr.Store.set_bar_spec`."""
-    base = storage.journal.begin()
+    base = flush(storage)
     version, touched = base, dict[str, Touched]()
     if spec != base.bar_spec:
         touched = {name: Touched(row["min_ns"], row["max_ns"]) for name, row in base.symbols.items()}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from backtestr.models.bar import PRICE_BASES, Bar
 from backtestr.models.check import GcReport, Problem, RepairReport, VerifyReport
 from backtestr.models.migration import MigrationReport, MigrationStatus, MigrationStep
-from backtestr.models.report import IngestReport, ReviseReport, StoreInfo, VersionDiff
+from backtestr.models.report import AppendReport, IngestReport, ReviseReport, StoreInfo, VersionDiff
 from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
 from backtestr.models.timeframe import Timeframe
 
 __all__ = [
     "PRICE_BASES",
+    "AppendReport",
     "Bar",
     "BarSpec",
     "GcReport",

@@ -14,6 +14,40 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppendReport:
+    """Counts of an append: rows in = accepted + rejected + duplicate. Its rows are durable.
+
+    Args:
+        feed: identity the rows are deduplicated under.
+        rows_in: rows given.
+        accepted: rows stored.
+        rejected: rows in quarantine.
+        duplicate: rows that were there already; all of them where the batch was.
+        reasons: rows per rejecting reason; a row may have several.
+        flags: rows per reason that only counts.
+        lsn: the commit that has the rows.
+
+    Example:
+        >>> AppendReport(feed="live", rows_in=3, accepted=2, rejected=1, lsn=7).is_reconciled
+        True
+    """
+
+    feed: str
+    rows_in: int
+    accepted: int
+    rejected: int = 0
+    duplicate: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict, hash=False)
+    flags: Mapping[str, int] = field(default_factory=dict, hash=False)
+    lsn: int
+
+    @property
+    def is_reconciled(self) -> bool:
+        """Whether rows in = accepted + rejected + duplicate."""
+        return self.rows_in == self.accepted + self.rejected + self.duplicate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngestReport:
     """Counts of a load: rows in = accepted + rejected + duplicate.
 

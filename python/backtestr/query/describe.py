@@ -28,7 +28,7 @@ def describe(storage: Storage, version: Version, *, read_only: bool) -> StoreInf
         read_only=read_only,
         ticks=sum(int(row["rows"]) for row in version.symbols.values()),
         bars=sum(file.rows for file in version.of(BARS)),
-        quarantined=sum(file.rows for file in version.of(QUARANTINE)),
+        quarantined=sum(file.rows for file in version.of(QUARANTINE)) + version.live.rejected,
         symbols=len(version.symbols),
         files=version.files.num_rows,
         live_bytes=sum(live.values()),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from backtestr._native import append_vwap, sort_ticks
@@ -13,6 +14,7 @@ from backtestr.query.frame import Frame
 from backtestr.schema import BARS, TICKS
 from backtestr.storage import Storage
 from backtestr.storage.computed import computed_bars
+from backtestr.storage.keys import times_ns
 from backtestr.storage.snapshot import Version
 
 
@@ -58,10 +60,14 @@ def read_bars(
     stored = {Timeframe.parse(text).ns for text in version.timeframes}
     parts, kinds = [BARS.empty_table()], 0
     for basis, names in wanted.items():
-        materialised = [name for name in names if frame.ns in stored and basis in version.bases.get(name, ())]
-        others = [name for name in names if name not in materialised]
-        parts.append(append_vwap(storage.reader.bars(version, materialised, str(frame), basis, start, end)))
-        kinds += bool(materialised) + bool(others)
+        held = [name for name in names if frame.ns in stored and basis in version.listing.bases.get(name, ())]
+        others = [name for name in names if name not in held]
+        late = [name for name in held if name in version.live.symbols]
+        whole = [name for name in held if name not in late]
+        parts.append(append_vwap(storage.reader.bars(version, whole, str(frame), basis, start, end)))
+        kinds += bool(whole) + bool(others) + 2 * bool(late)
+        for name in late:
+            parts.extend(_patched(storage, version, name, frame, basis, start, end))
         window = _ceil(start, frame.ns), _ceil(end, frame.ns)
         for name in sorted(set(others), key=str.encode):
             parts.extend(computed_bars(storage.reader, version, name, basis, [str(frame)], *window))
@@ -69,6 +75,25 @@ def read_bars(
     if kinds > 1:
         table = sort_ticks(table)
     return Frame(table)
+
+
+def _patched(
+    storage: Storage,
+    version: Version,
+    symbol: str,
+    frame: Timeframe,
+    basis: str,
+    start: int | None,
+    end: int | None,
+) -> Iterator[pa.Table]:
+    """Stored bars of a symbol, those with live ticks made anew from all of their ticks; in no order."""
+    live = times_ns(version.live.of_symbol(symbol, _ceil(start, frame.ns), _ceil(end, frame.ns)))
+    buckets = np.unique(live // frame.ns)
+    bars = storage.reader.bars(version, [symbol], str(frame), basis, start, end)
+    yield append_vwap(bars.filter(pa.array(~np.isin(times_ns(bars) // frame.ns, buckets))))
+    for run in np.split(buckets, np.flatnonzero(np.diff(buckets) > 1) + 1) if len(buckets) else ():
+        window = int(run[0]) * frame.ns, (int(run[-1]) + 1) * frame.ns
+        yield from computed_bars(storage.reader, version, symbol, basis, [str(frame)], *window)
 
 
 def check_columns(columns: Sequence[str] | None, schema: pa.Schema) -> None:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from backtestr._native import BarAggregator
 from backtestr.schema import STORED_BARS
 from backtestr.storage.encode import stored_field
+from backtestr.storage.keys import times_ns
 from backtestr.storage.layout import BARS, DAY_NS
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import KINDS, Version, price_bases
@@ -23,10 +24,12 @@ def tick_chunks(
     reader: Reader, version: Version, symbol: str, start: int | None = None, end: int | None = None
 ) -> Iterator[pa.Table]:
     """All ticks of a symbol in [start, end) ns in order, a month at a time."""
-    spans = version.spans(symbol, start, end)
-    if not spans:
+    bounds = [(span.min_ns, span.max_ns) for span in version.spans(symbol, start, end)]
+    if len(times := times_ns(version.live.of_symbol(symbol, start, end))):
+        bounds.append((int(times[0]), int(times[-1])))
+    if not bounds:
         return
-    low, stop = min(span.min_ns for span in spans), max(span.max_ns for span in spans) + 1
+    low, stop = min(first for first, _ in bounds), max(last for _, last in bounds) + 1
     low = low if start is None else max(low, start)
     stop = stop if end is None else min(stop, end)
     for begin in range(low, stop, _CHUNK_NS):

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import threading
 import time
+from collections import deque
 
 from backtestr._native import LogReader, LogWriter
 from backtestr.errors import (
@@ -20,7 +21,7 @@ from backtestr.storage.checkpoint import load_snapshot, trim_snapshots, write_sn
 from backtestr.storage.commit import Commit
 from backtestr.storage.layout import Layout
 from backtestr.storage.lock import WriterLock
-from backtestr.storage.reserve import Turn, make_reserve, release_reserve
+from backtestr.storage.reserve import Turn, is_disk_full, make_reserve, release_reserve
 from backtestr.storage.snapshot import Version
 
 Record = tuple[int, int, Commit]
@@ -35,8 +36,14 @@ _SNAPSHOT_EVERY = 64
 class Journal:
     """A store's current version and, once it writes, the writer's lock and log.
 
-    Whoever changes the store holds ``writing`` from `begin` to `commit`; readers do not wait for it. Versions whose
-    schema is newer than ``known_schema`` are refused, wherever they would be read or written.
+    Whoever changes the store holds ``writing`` from `begin` to `commit`; readers do not wait for it. It is two turns:
+    ``flushing``, to change files, and behind it ``admission``, to add rows that only the log holds. A flush holds the
+    first alone, and an append the second, from what it is judged against to `submit`. Versions whose schema is newer
+    than ``known_schema`` are refused, wherever they would be read or written.
+
+    Attributes:
+        version: the newest durable version.
+        ahead: the version after all that was submitted; what is appended is judged against it.
     """
 
     def __init__(self, layout: Layout, known_schema: int) -> None:
@@ -49,8 +56,12 @@ class Journal:
         self._poison: str | None = None
         self._is_closed = False
         self._mutex = threading.RLock()
-        self.writing = Turn(self._fill)
-        self.version = Version()
+        files, rows = threading.RLock(), threading.RLock()
+        self.flushing = Turn(self._fill, files)
+        self.admission = Turn(self._fill, rows)
+        self.writing = Turn(self._fill, files, rows)
+        self._coming: deque[Version] = deque()
+        self.version = self.ahead = Version()
 
     def refresh(self) -> Version:
         """Move forward to the last durable commit.
@@ -60,6 +71,8 @@ class Journal:
         """
         with self._mutex:
             version = self.version
+            if self._log is not None:
+                return version
             if self._tail is None:
                 version = load_snapshot(self._layout)
                 self._tail = LogReader(self._layout.log, version.lsn)
@@ -131,19 +144,19 @@ class Journal:
             MigrationNewerError: the schema is newer than this release knows.
         """
         with self._mutex:
-            self._check_open()
-            if self._poison:
-                raise StorePoisonedError(f"an earlier write failed ({self._poison}); close the store and open it again")
+            self._check_sound()
             if self._log is None:
                 self._lock = self._lock or WriterLock(self._layout.lock)
-                self._log = LogWriter.open(self._layout.log, secrets.randbits(64))
+                log = LogWriter.open(self._layout.log, secrets.randbits(64))
                 try:
                     self._sweep()
                     make_reserve(self._layout)
-                    self.refresh()
-                except MigrationNewerError:
+                    self.ahead = self.refresh()
+                except BaseException:
+                    self._log = log
                     self._stop()
                     raise
+                self._log = log
             return self.version
 
     def commit(self, commit: Commit) -> Version:
@@ -153,17 +166,52 @@ class Journal:
             StorePoisonedError: the append failed; whether it is durable is known after reopening.
             StoreClosedError: the store was closed.
         """
+        return self.wait(self.submit(commit))
+
+    def submit(self, commit: Commit) -> int:
+        """Give a record to the log; returns its LSN, for `wait`. It shows in ``ahead`` at once.
+
+        Raises:
+            StorePoisonedError: the append failed; whether it is durable is known after reopening.
+            StoreClosedError: the store was closed.
+        """
+        payload = commit.encode()
         with self._mutex:
-            # Another process may have written since: what was computed before is of an older version.
-            self._check_open()
+            self._check_sound()
             assert self._log is not None  # noqa: S101 - begin() came before
             try:
-                lsn, _ = self._log.submit(commit.encode(), time.time_ns())
-                self._log.wait(lsn)
-            except StoreIOError as error:
-                self._poison = str(error)
-                raise StorePoisonedError(f"committing: {error}; close the store and open it again") from error
-            return self.refresh()
+                lsn, time_ns = self._log.submit(payload, time.time_ns())
+                self.ahead = self.ahead.apply(lsn, time_ns, commit)
+            except BaseException as error:
+                raise self._poisoned(error) from error
+            self._coming.append(self.ahead)
+            return lsn
+
+    def wait(self, lsn: int) -> Version:
+        """Return when the record of an LSN is durable, and visible to readers; several threads share one sync.
+
+        Raises:
+            StorePoisonedError: the append failed; whether it is durable is known after reopening.
+        """
+        if lsn <= self.version.lsn:
+            return self.version
+        if (log := self._log) is None:
+            self._check_sound()
+            return self.version
+        try:
+            log.wait(lsn)
+        except StoreIOError as error:
+            raise (self._fill(error) if is_disk_full(error) else self._poisoned(error)) from error
+        with self._mutex:
+            durable = log.durable_lsn
+            while self._coming and self._coming[0].lsn <= durable:
+                self.version = self._coming.popleft()
+            return self.version
+
+    def settle(self) -> Version:
+        """Wait for all that was submitted, from `begin` on; returns the version after it."""
+        self.begin()
+        return self.wait(self.ahead.lsn)
 
     def close(self) -> None:
         """Release the writer's lock, once the change under way is committed."""
@@ -171,7 +219,8 @@ class Journal:
             self._is_closed = True
             if self._log is not None and not self._poison:
                 # all that was acknowledged is durable; the next writer cuts and marks the log where this one cannot
-                with contextlib.suppress(StoreIOError, OSError):
+                with contextlib.suppress(StoreIOError, StorePoisonedError, OSError):
+                    self.wait(self.ahead.lsn)
                     if self.version.lsn - self._saved_lsn >= _SNAPSHOT_EVERY:
                         self._save()
             self._stop()
@@ -203,9 +252,16 @@ class Journal:
             )
         return version
 
-    def _check_open(self) -> None:
+    def _check_sound(self) -> None:
         if self._is_closed:
             raise StoreClosedError(f"store {self._layout.root} is closed; open it again")
+        if self._poison:
+            raise StorePoisonedError(f"an earlier write failed ({self._poison}); close the store and open it again")
+
+    def _poisoned(self, error: BaseException) -> StorePoisonedError:
+        """Write nothing more: what was submitted may be durable or not."""
+        self._poison = self._poison or str(error)
+        return StorePoisonedError(f"committing: {error}; close the store and open it again")
 
     def _save(self) -> None:
         if self.version.lsn > self._saved_lsn:

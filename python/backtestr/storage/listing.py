@@ -94,10 +94,6 @@ class Listing:
             rows = rows[column["min_ns"][rows] < end]
         return [Span(self._file_of(row), *(int(column[name][row]) for name in _SPAN_COLUMNS)) for row in rows.tolist()]
 
-    def of(self, table: str) -> list[File]:
-        """The files of a table."""
-        return [file for file in self.file_by_id.values() if file.table == table]
-
     @cached_property
     def symbols(self) -> dict[str, dict[str, int]]:
         """Ticks per symbol: rows, first and last instant (ns), and rows of each tick type; by name."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from backtestr._native import index_runs, sort_ticks
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.keys import times_ns
-from backtestr.storage.layout import TICKS
+from backtestr.storage.layout import QUARANTINE, TICKS
 
 REMEMBERED: Final = 65_536
 """Batches of each store whose ids are known, the newest ones."""
@@ -66,6 +66,11 @@ class Live:
     def last_lsn(self) -> int:
         """LSN of the newest record with live rows; 0 without any."""
         return self._parts[self._count - 1].lsn if self else 0
+
+    @property
+    def rejected(self) -> int:
+        """Number of rejected rows."""
+        return sum(rows.num_rows for rows in _of(self._parts[: self._count], QUARANTINE))
 
     def tables(self) -> dict[str, pa.Table]:
         """All rows, by table, in the order they came."""

@@ -75,9 +75,11 @@ class Reader:
         parts = []
         for symbol in sorted(set(symbols), key=str.encode):
             spans = version.spans(symbol, start, end)
-            overlap = any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
+            live = version.live.of_symbol(symbol, start, end)
+            overlap = live.num_rows > 0 or any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
             schema = TICK_SCHEMA if overlap else needed
             rows = [self._span(span, schema, start, end) for span in spans]
+            rows += [live] if live.num_rows else []
             parts.extend([sort_as_stored(pa.concat_tables(rows), version)] if overlap else rows)
         table = pa.concat_tables([part.select(wanted.names) for part in parts] or [wanted.empty_table()])
         return table.unify_dictionaries()

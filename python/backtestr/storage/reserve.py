@@ -54,14 +54,16 @@ class Turn:
 
     Args:
         when_full: told what happened; gives the error to raise.
+        locks: held while the turn lasts, taken in this order.
     """
 
-    def __init__(self, when_full: Callable[[BaseException], StoreFullError]) -> None:
-        self._lock = threading.RLock()
+    def __init__(self, when_full: Callable[[BaseException], StoreFullError], *locks: threading.RLock) -> None:
+        self._locks = locks
         self._when_full = when_full
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        for lock in self._locks:
+            lock.acquire()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -70,4 +72,5 @@ class Turn:
             if error is not None and not isinstance(error, StoreFullError) and is_disk_full(error):
                 raise self._when_full(error) from error
         finally:
-            self._lock.release()
+            for lock in reversed(self._locks):
+                lock.release()

@@ -67,7 +67,7 @@ class Session:
         self._lock = threading.Lock()
         self._catalogs: list[tuple[pa.Table, str]] = []
         self._scratch = _scratch_home(layout, settings) / f"backtestr-{uuid.uuid4().hex}"
-        weakref.finalize(self, _remove, self._scratch, os.getpid())
+        weakref.finalize(self, remove_folder, self._scratch, os.getpid())
         spill = settings.temp_dir or layout.tmp
         self._connection = duckdb.connect(
             config={
@@ -123,6 +123,12 @@ class Session:
         finally:
             path.unlink(missing_ok=True)
 
+    def scratch_folder(self) -> Path:
+        """A new folder whose files cursors can read; it goes with the session at the latest."""
+        folder = self._scratch / uuid.uuid4().hex
+        folder.mkdir(mode=0o700, parents=True)
+        return folder
+
     def close(self) -> None:
         """Release DuckDB; statements that run are interrupted."""
         with self._lock:
@@ -137,7 +143,7 @@ class Session:
                     with contextlib.suppress(duckdb.Error):
                         cursor.interrupt()
                 time.sleep(_PAUSE_S)
-        _remove(self._scratch, os.getpid())
+        remove_folder(self._scratch, os.getpid())
 
     def _catalog(self, version: Version) -> str:
         """The database whose views have a version's columns.
@@ -306,7 +312,8 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _remove(folder: Path, owner: int) -> None:
+def remove_folder(folder: Path, owner: int) -> None:
+    """Remove a folder, if this is the process that made it."""
     # A forked child has a copy of this object, and must leave its parent's files alone.
     if os.getpid() == owner:
         shutil.rmtree(folder, ignore_errors=True)
