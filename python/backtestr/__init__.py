@@ -26,13 +26,14 @@ from backtestr.versions import show_versions
 
 if TYPE_CHECKING:
     from backtestr.config import Settings
-    from backtestr.models import Bar, BarSpec, IngestReport, Tick, TickType, Timeframe, ValidationRules
+    from backtestr.models import AppendReport, Bar, BarSpec, IngestReport, Tick, TickType, Timeframe, ValidationRules
     from backtestr.query.frame import Frame
     from backtestr.store import Store
     from backtestr.store import open_store as open  # noqa: A004 - reads as bt.open
 
 __all__ = [
     "REASONS",
+    "AppendReport",
     "Bar",
     "BarAggregator",
     "BarSpec",
@@ -56,7 +57,16 @@ __all__ = [
 
 _HOMES = {
     "backtestr.config": ("Settings",),
-    "backtestr.models": ("Bar", "BarSpec", "IngestReport", "Tick", "TickType", "Timeframe", "ValidationRules"),
+    "backtestr.models": (
+        "AppendReport",
+        "Bar",
+        "BarSpec",
+        "IngestReport",
+        "Tick",
+        "TickType",
+        "Timeframe",
+        "ValidationRules",
+    ),
     "backtestr.query.frame": ("Frame",),
     "backtestr.store": ("Store", "open_store"),
 }

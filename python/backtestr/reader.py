@@ -164,10 +164,9 @@ class StoreReader:
             [{'volume': Decimal('4.00000000')}]
         """
         with self._reading(as_of) as (storage, version):
-            with self._session_lock:
-                self._readable()
-                session = self._session = self._session or Session(storage.layout, storage.settings)
+            session = self._opened_session()
             try:
+                version = self._in_files(storage, session, version)
                 return run_sql(storage, session, version, text, params, tables or {})
             except Exception:
                 if session.is_closed:
@@ -204,7 +203,8 @@ class StoreReader:
             VersionNotFoundError: there is no such version.
         """
         with self._reading(old) as (storage, before), self._reading(new) as (_, after):
-            return compare(storage, before, after)
+            session = self._opened_session()
+            return compare(storage, before, after, lambda version: self._in_files(storage, session, version))
 
     def refresh(self) -> int:
         """Move forward to the last commit of the writer.
@@ -234,7 +234,25 @@ class StoreReader:
                 session, self._storage, self._session = self._session, None, None
             if session is not None:
                 session.close()
-        self._storage = self._session = None
+        self._storage = self._session = self._settled = None
+
+    def _opened_session(self) -> Session:
+        with self._session_lock:
+            storage = self._readable()
+            self._session = self._session or Session(storage.layout, storage.settings)
+            return self._session
+
+    def _in_files(self, storage: Storage, session: Session, version: Version) -> Version:
+        """The version with its live rows in files of the session, for what reads files only."""
+        if not version.live:
+            return version
+        with self._settling:
+            if self._settled is None or self._settled[0] is not version:
+                folder = session.scratch_folder()
+                made = settled(storage, version, folder)
+                weakref.finalize(made, remove_folder, folder, os.getpid())
+                self._settled = version, made
+            return self._settled[1]
 
     def _version(self) -> Version:
         return self._readable().journal.version if self._pinned is None else self._pinned

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from backtestr.errors import ArgumentError
+from backtestr.ingest.append import Appender
 from backtestr.ingest.load import LoadOptions, load_source
 from backtestr.ingest.progress import Progress
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
 from backtestr.instants import Instant, range_ns
-from backtestr.models import BarSpec, IngestReport, ReviseReport, ValidationRules
+from backtestr.models import AppendReport, BarSpec, IngestReport, ReviseReport, ValidationRules
 from backtestr.persist.history import revert_to, tag_version, untag_version
 from backtestr.persist.upgrade import Migrations
 from backtestr.upkeep import Upkeep
@@ -24,6 +25,64 @@ class Store(Upkeep):
 
     Reading is safe from many threads. The first write takes the writer's lock, which is held until `close`.
     """
+
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, **settings: Any) -> None:
+        super().__init__(path, read_only=read_only, **settings)
+        self._appender: Appender | None = None
+
+    def append(
+        self,
+        rows: Any,
+        *,
+        symbol: str | None = None,
+        feed: str | None = None,
+        batch_id: str | None = None,
+        rules: ValidationRules | None = None,
+        allow_mixed: bool = False,
+        **options: Any,
+    ) -> AppendReport:
+        """Add a small batch of ticks, such as a live feed's: durable in the log when this returns, visible at once.
+
+        Threads that append at the same time share one sync of the disk. The rows are written to files later: when there
+        are ``flush_rows`` of them, after ``flush_seconds``, or before any other verb that changes the store.
+
+        Args:
+            rows: Arrow data of any library, or columns by name.
+            symbol: the rows' symbol where no column holds it, or the name to store them under.
+            feed: identity for deduplication; a symbol that has rows needs it. Where the rows have a ``sequence`` it
+                names them, and those that are there already are counted as duplicates.
+            batch_id: names the batch within its feed, so that sending it again adds nothing.
+            rules: which reasons reject a row, into quarantine, and which only count.
+            allow_mixed: let a symbol have rows of several feeds.
+            **options: ``columns=`` and ``timezone=``, as for `ingest` of such data.
+
+        Returns:
+            Rows in = accepted + rejected + duplicate.
+
+        Raises:
+            SourceStructureError: a column is missing; nothing was added.
+            FeedConflictError: a symbol belongs to another feed.
+            SequenceConflictError: a key that is stored arrived with other values.
+            StoreLockedError: another process writes.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> ticks = {"timestamp_utc": ["2024-01-02T14:30:00"], "price": ["1.5"], "volume": ["2"]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     first = store.append(ticks, symbol="A", feed="live", batch_id="1")
+            ...     again = store.append(ticks, symbol="A", feed="live", batch_id="1")
+            ...     first.accepted, again.duplicate, len(store.ticks("A").to_pylist())
+            (1, 1, 1)
+        """
+        storage = self._writable()
+        _check_feed(feed, rules)
+        if batch_id is not None and not (isinstance(batch_id, str) and batch_id):
+            raise ArgumentError(f"batch_id={batch_id!r}: give a text")
+        with self._session_lock:
+            appender = self._appender = self._appender or Appender(storage)
+        given = {"symbol": symbol, "feed": feed, **options}
+        taken = {name: value for name, value in given.items() if value is not None}
+        return appender.append(rows, rules=rules, batch_id=batch_id, allow_mixed=allow_mixed, **taken)
 
     def ingest(
         self,
@@ -82,10 +141,7 @@ class Store(Upkeep):
             raise ArgumentError(f"mode={mode!r}: choose 'merge' or 'replace'")
         if max_rejected is not None and not (isinstance(max_rejected, int | float) and 0 <= max_rejected <= 1):
             raise ArgumentError(f"max_rejected={max_rejected!r}: give a share from 0 to 1")
-        if rules is not None and not isinstance(rules, ValidationRules):
-            raise ArgumentError(f"rules={rules!r}: give a ValidationRules")
-        if feed is not None and not (isinstance(feed, str) and feed):
-            raise ArgumentError(f"feed={feed!r}: give a name")
+        _check_feed(feed, rules)
         low, high = range_ns(start, end)
         given = {"symbol": symbol, "feed": feed, **options}
         how = LoadOptions(
@@ -226,6 +282,8 @@ class Store(Upkeep):
         past._unpin = weakref.finalize(past, storage.lease.release, version.lsn)
         past._read_only = True
         past._session, past._session_lock = None, threading.Lock()
+        past._settled, past._settling = None, threading.Lock()
+        past._appender = None
         return past
 
     def tag(self, name: str, when: int | Instant | None = None) -> int:
@@ -237,7 +295,7 @@ class Store(Upkeep):
         """
         storage = self._writable()
         with storage.journal.writing:
-            storage.journal.begin()
+            storage.journal.settle()
             with self._reading(when) as (_, version):
                 return tag_version(storage, name, version)
 
@@ -257,16 +315,22 @@ class Store(Upkeep):
         Raises:
             VersionNotFoundError: there is no such version.
         """
-        storage = self._writable()
-        with storage.journal.writing:
-            storage.journal.begin()
-            with self._reading(when) as (_, version):
-                return revert_to(storage, version).lsn
+        with self._changing() as storage, self._reading(when) as (_, version):
+            return revert_to(storage, version).lsn
 
     @property
     def migrations(self) -> Migrations:
         """The schema's versions: ``status()``, ``plan()``, ``up()``, ``down()``."""
-        return Migrations(self._readable, self._writable, self._version)
+        return Migrations(self._readable, self._changing, self._version)
+
+    def close(self) -> None:
+        """Release the writer's lock and all files; further use raises StoreClosedError.
+
+        A change that another thread has under way is committed first. Appended rows are safe in the log.
+        """
+        if self._appender is not None and os.getpid() == self._pid:
+            self._appender.close()
+        super().close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self._path), self._options, None if self._pinned is None else self._pinned.lsn)
@@ -293,6 +357,13 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False, **setti
         []
     """
     return Store(path, read_only=read_only, **settings)
+
+
+def _check_feed(feed: object, rules: object) -> None:
+    if rules is not None and not isinstance(rules, ValidationRules):
+        raise ArgumentError(f"rules={rules!r}: give a ValidationRules")
+    if feed is not None and not (isinstance(feed, str) and feed):
+        raise ArgumentError(f"feed={feed!r}: give a name")
 
 
 def _reopen(path: str, settings: dict[str, Any], lsn: int | None) -> Store:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+from collections.abc import Iterator
 
 from backtestr.config import duration_s
 from backtestr.errors import ArgumentError
+from backtestr.ingest.flush import flush
 from backtestr.ingest.progress import Progress, shown
 from backtestr.ingest.rebuild import rebuild_bars
 from backtestr.models import GcReport, RepairReport, VerifyReport
@@ -13,20 +16,29 @@ from backtestr.persist.gc import collect_garbage
 from backtestr.persist.repair import repair_store
 from backtestr.persist.verify import verify_store
 from backtestr.reader import StoreReader
+from backtestr.storage import Storage
 from backtestr.storage.catalog import publish_catalog
 
 
 class Upkeep(StoreReader):
     """What `backtestr.Store` offers beside reading and writing rows."""
 
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[Storage]:
+        """The turn to change the store, all its rows in files."""
+        storage = self._writable()
+        with storage.journal.writing:
+            flush(storage)
+            yield storage
+
     def checkpoint(self) -> int:
         """Write a snapshot, so that the store opens without replaying its log up to here; returns its LSN.
 
+        Appended rows that only the log holds are written to files first.
         Closing the store does so after many commits.
         Also publishes ``catalog.duckdb``, which any DuckDB from 1.4 on can open; where that fails, a warning is logged.
         """
-        storage = self._writable()
-        with storage.journal.writing:
+        with self._changing() as storage:
             version = storage.journal.checkpoint()
             publish_catalog(storage.layout, version)
             return version.lsn
@@ -48,7 +60,7 @@ class Upkeep(StoreReader):
             True
         """
         with self._reading() as (storage, version), storage.lease.holding(0), shown(progress) as tell:
-            return verify_store(storage, version, deep=deep, tell=tell)
+            return verify_store(storage, version.filed, deep=deep, tell=tell)
 
     def repair(
         self,

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtestr._native import TickValidator, index_runs, sort_ticks
+from backtestr.errors import ArgumentError
 from backtestr.ingest.change import complete
 from backtestr.ingest.dedup import Merge, keys_ascend
 from backtestr.ingest.feeds import ExchangeIds, Feeds, LoadFeed, prepare
@@ -20,7 +21,7 @@ from backtestr.ingest.quarantine import Quarantine
 from backtestr.models import AppendReport, ValidationRules
 from backtestr.models.rules import DEFAULT_REJECT
 from backtestr.schema import TICKS as TICK_SCHEMA
-from backtestr.sources import OpenedSource, open_source
+from backtestr.sources import OpenedSource, is_frame, open_source
 from backtestr.storage import Storage
 from backtestr.storage.commit import Commit
 from backtestr.storage.keys import symbol_names
@@ -45,6 +46,8 @@ class Appender:
         self, data: Any, *, rules: ValidationRules | None, batch_id: str | None, allow_mixed: bool, **options: Any
     ) -> AppendReport:
         """Take rows in; see `backtestr.Store.append`."""
+        if not is_frame(data):
+            raise ArgumentError(f"append: give Arrow data or columns by name, not {type(data).__name__}; see ingest()")
         opened = open_source(data, source="arrow", **options)
         journal = self._storage.journal
         self._flusher.make_room()

@@ -150,8 +150,11 @@ def _is_instant(text: str) -> bool:
 
 
 def revert_to(storage: Storage, version: Version) -> Version:
-    """Make everything as it was at a version, as one commit on top; nothing between is lost."""
-    current = storage.journal.begin()
+    """Make everything as it was at a version, as one commit on top; nothing between is lost.
+
+    The caller flushed the newest version, and lets no rows in.
+    """
+    current = storage.journal.settle()
     back = {*version.file_by_id} - {*current.file_by_id}
     gone = {*current.file_by_id} - {*version.file_by_id}
     whole = {
@@ -159,7 +162,7 @@ def revert_to(storage: Storage, version: Version) -> Version:
         for name, rows in version.tables.items()
         if name not in _OWN and not rows.equals(current.tables[name])
     }
-    if not back and not gone and not whole:
+    if not back and not gone and not whole and not version.live:
         return current
     ids = pa.array(sorted(back), pa.string())
     commit = Commit(
@@ -168,30 +171,40 @@ def revert_to(storage: Storage, version: Version) -> Version:
         index=_of_files(version.index, ids),
         removed=tuple(sorted(gone)),
         whole=whole,
+        live=version.live.tables(),
+        settles=current.lsn,
         note={"to": version.lsn},
     )
     return storage.journal.commit(commit)
 
 
-def compare(storage: Storage, old: Version, new: Version) -> VersionDiff:
-    """What changed from one version to another, row by row; only files that one of them lacks are read."""
-    lost = _only(old, {*old.file_by_id} - {*new.file_by_id})
-    came = _only(new, {*new.file_by_id} - {*old.file_by_id})
+def compare(storage: Storage, old: Version, new: Version, in_files: Callable[[Version], Version]) -> VersionDiff:
+    """What changed from one version to another, row by row; only files that one of them lacks are read.
+
+    Args:
+        storage: the open store.
+        old: the one.
+        new: the other.
+        in_files: gives a version whose live rows are in files.
+    """
+    before, after = in_files(old), in_files(new)
+    lost = _only(before, {*before.file_by_id} - {*after.file_by_id})
+    came = _only(after, {*after.file_by_id} - {*before.file_by_id})
     gained: dict[str, int] = {}
     removed: dict[str, int] = {}
     bars: dict[str, int] = {}
     with contextlib.closing(duckdb.connect()) as connection:
         for symbol in sorted({*_names(lost), *_names(came)}):
-            before, after = (storage.reader.ticks(version, [symbol]) for version in (lost, came))
-            gained[symbol] = _count(connection, _ROWS, after, before)
-            removed[symbol] = _count(connection, _ROWS, before, after)
-            before, after = (_bars(storage, version, symbol) for version in (lost, came))
-            bars[symbol] = _count(connection, _KEYS, before, after)
+            less, more = (storage.reader.ticks(version, [symbol]) for version in (lost, came))
+            gained[symbol] = _count(connection, _ROWS, more, less)
+            removed[symbol] = _count(connection, _ROWS, less, more)
+            less, more = (_bars(storage, version, symbol) for version in (lost, came))
+            bars[symbol] = _count(connection, _KEYS, less, more)
     return VersionDiff(
         old_lsn=old.lsn,
         new_lsn=new.lsn,
-        files_added=came.files.num_rows,
-        files_removed=lost.files.num_rows,
+        files_added=len({*new.file_by_id} - {*old.file_by_id}),
+        files_removed=len({*old.file_by_id} - {*new.file_by_id}),
         ticks_added={symbol: count for symbol, count in gained.items() if count},
         ticks_removed={symbol: count for symbol, count in removed.items() if count},
         bars_changed={symbol: count for symbol, count in bars.items() if count},

@@ -41,7 +41,7 @@ def repair_store(
         dry_run: change nothing.
         tell: is told how far it is.
     """
-    version = storage.journal.version if dry_run else storage.journal.begin()
+    version = (storage.journal.version if dry_run else storage.journal.settle()).filed
     found = look(storage, version, deep=deep, tell=tell)
     root = storage.layout.root
     # of a log that let its oldest records go, a snapshot may be all there is of a version

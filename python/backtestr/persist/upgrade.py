@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import statistics
 import time
@@ -33,10 +34,13 @@ class Migrations:
     """
 
     def __init__(
-        self, readable: Callable[[], Storage], writable: Callable[[], Storage], version: Callable[[], Version]
+        self,
+        readable: Callable[[], Storage],
+        changing: Callable[[], contextlib.AbstractContextManager[Storage]],
+        version: Callable[[], Version],
     ) -> None:
         self._readable = readable
-        self._writable = writable
+        self._changing = changing
         self._version = version
 
     def status(self) -> list[MigrationStatus]:
@@ -93,8 +97,7 @@ class Migrations:
             return _report(
                 self._readable(), version, _rehearsed(version, _chosen(version, to, direction)), dry_run=True
             )
-        storage = self._writable()
-        with storage.journal.writing:
+        with self._changing() as storage:
             version = storage.journal.begin()
             return _run(storage, version, _chosen(version, to, direction))
 
