@@ -166,8 +166,7 @@ class StoreReader:
         with self._reading(as_of) as (storage, version):
             session = self._opened_session()
             try:
-                version = self._in_files(storage, session, version)
-                return run_sql(storage, session, version, text, params, tables or {})
+                return run_sql(storage, session, self._in_files(storage, session, version), text, params, tables or {})
             except Exception:
                 if session.is_closed:
                     raise StoreClosedError(

@@ -18,7 +18,16 @@ import pyarrow as pa
 
 from backtestr._native import TickValidator
 from backtestr.errors import TooManyRejectedError
-from backtestr.ingest.change import Addition, Change, Touched, bytes_per_row, commit_change, complete, complete_layouts, touch
+from backtestr.ingest.change import (
+    Addition,
+    Change,
+    Touched,
+    bytes_per_row,
+    commit_change,
+    complete,
+    complete_layouts,
+    touch,
+)
 from backtestr.ingest.dedup import Merge
 from backtestr.ingest.feeds import ExchangeIds, Feeds, LoadFeed, prepare
 from backtestr.ingest.flush import flush
