@@ -109,7 +109,7 @@ def test_appended_rows_read_as_ingested_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_appended_rows_are_there_after_reopening(tmp_path: Path, checkpoint: bool) -> None:  # noqa: FBT001
+def test_appended_rows_are_there_after_reopening(tmp_path: Path, checkpoint: bool) -> None:
     rows = trades(100)
     with bt.open(tmp_path / "s") as store:
         for first in range(0, 100, 10):
@@ -167,14 +167,12 @@ def test_bars_of_late_rows_are_those_of_a_load(tmp_path: Path) -> None:
     rows = trades(500)
     mask = [row % 7 == 3 for row in range(500)]
     late, early = rows.filter(pa.array(mask)), rows.filter(pa.array([not one for one in mask]))
-    numbered = lambda table, which: table.append_column(
-        "sequence", pa.array([i for i in range(500) if mask[i] == which])
-    )  # noqa: E731
+    places = pa.array([row for row in range(500) if mask[row]]), pa.array([row for row in range(500) if not mask[row]])
     with bt.open(tmp_path / "a") as one, bt.open(tmp_path / "b") as other:
         one.ingest(rows.append_column("sequence", pa.array(range(500))), feed="f")
-        other.append(numbered(early, False), feed="f")
+        other.append(early.append_column("sequence", places[1]), feed="f")
         flush(other)
-        other.append(numbered(late, True), feed="f")
+        other.append(late.append_column("sequence", places[0]), feed="f")
         assert seen(other) == seen(one)
         flush(other)
         assert seen(other) == seen(one)
@@ -266,7 +264,7 @@ def numbered(sequences: list[int], *, price: str = "1", minutes: int = 1) -> dic
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-def test_numbered_rows_are_there_once(tmp_path: Path, flushed: bool) -> None:  # noqa: FBT001
+def test_numbered_rows_are_there_once(tmp_path: Path, flushed: bool) -> None:
     with bt.open(tmp_path / "s") as store:
         assert store.append(numbered([1, 2, 3]), symbol="A", feed="f").accepted == 3
         if flushed:
