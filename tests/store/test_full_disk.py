@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -123,3 +124,28 @@ def test_there_is_no_reserve_where_there_is_no_room(tmp_path: Path, monkeypatch:
     with bt.open(tmp_path / "s") as store:
         change(store, 3)
         assert (tmp_path / "s" / "reserve").stat().st_size == reserve.BYTES
+
+
+def test_appends_on_a_full_disk_keep_what_was_acknowledged(small_disk: Path) -> None:
+    path, draw, acknowledged = small_disk / "s", random.Random(3), 0
+    with bt.open(path) as store:
+        change(store, 0)
+        before = store.info().ticks
+        fill(small_disk, 8 * 1024**2)
+        with pytest.raises(StoreFullError, match="disk is full"):
+            for number in range(1_000):
+                rows = [(minute, f"{draw.randrange(10**9)}.{draw.randrange(10**8)}") for minute in range(20_000)]
+                acknowledged += store.append(trades("L", rows), feed="live", batch_id=str(number)).accepted
+        assert acknowledged > 0
+        assert store.info().ticks == before + acknowledged
+        with pytest.raises(StorePoisonedError, match="full"):
+            store.append(trades("L", rows), feed="live")
+    with bt.open(path) as store:
+        assert store.info().ticks == before + acknowledged
+        assert store.verify().ok
+        (small_disk / "ballast").unlink()
+    with bt.open(path) as store:
+        assert store.append(trades("L", rows), feed="live", batch_id=str(number)).accepted == 20_000
+        store.checkpoint()
+        assert store.info().ticks == before + acknowledged + 20_000
+        assert store.verify(deep=True).ok
