@@ -132,11 +132,13 @@ def test_appends_on_a_full_disk_keep_what_was_acknowledged(small_disk: Path) -> 
         change(store, 0)
         before = store.info().ticks
         fill(small_disk, 8 * 1024**2)
-        with pytest.raises(StoreFullError, match="disk is full"):
-            for number in range(1_000):
-                rows = [(minute, f"{draw.randrange(10**9)}.{draw.randrange(10**8)}") for minute in range(20_000)]
+        for number in range(1_000):
+            rows = [(minute, f"{draw.randrange(10**9)}.{draw.randrange(10**8)}") for minute in range(20_000)]
+            try:
                 acknowledged += store.append(trades("L", rows), feed="live", batch_id=str(number)).accepted
-        assert acknowledged > 0
+            except StoreFullError:
+                break
+        assert 0 < acknowledged < 20_000_000
         assert store.info().ticks == before + acknowledged
         with pytest.raises(StorePoisonedError, match="full"):
             store.append(trades("L", rows), feed="live")

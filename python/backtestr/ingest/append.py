@@ -94,7 +94,7 @@ class Appender:
             new = feed.new_rows(symbols) | exchanges.new_rows()
             note = {"feed": feed.name, "rows_in": taken.rows_in}
             lsn = self._storage.journal.submit(Commit("append", rows=new, live=live, batch=batch, note=note))
-        self._sequences.note(feed.id, fresh)
+        self._sequences.note(feed.id, fresh, row_unique=feed.row_unique)
         self._judges[feed.name] = judge
         rejecting = DEFAULT_REJECT if rules.reject is None else rules.reject
         return AppendReport(
@@ -190,20 +190,19 @@ class _Sequences:
 
     def are_behind(self, rows: pa.Table) -> bool:
         """Whether all sequences of sorted rows are higher than those of their symbols before."""
-        runs = index_runs(rows, ["symbol"])
-        names = rows["symbol"].take(runs["first_row"]).cast(pa.string()).to_pylist()
-        lowest = runs["min_sequence"].to_pylist()
-        return all(low > self._of(name) for name, low in zip(names, lowest, strict=True))
+        names, runs = _runs(rows)
+        return all(low > self._of(name) for name, low in zip(names, runs["min_sequence"].to_pylist(), strict=True))
 
-    def note(self, feed_id: int, rows: pa.Table) -> None:
-        """Rows were submitted."""
+    def note(self, feed_id: int, rows: pa.Table, *, row_unique: bool) -> None:
+        """Rows of a feed were submitted; they are sorted where its sequence names them."""
         if rows.num_rows == 0:
             return
         if feed_id in self._of_feed:
             self._of_feed[feed_id] = max(self._of_feed[feed_id], pc.max(rows["sequence"]).as_py())
-        plain = pa.table({"symbol": rows["symbol"].cast(pa.string()), "sequence": rows["sequence"]})
-        for symbol, highest in _highest(plain, "symbol").items():
-            self._of_symbol[symbol] = max(self._of_symbol.get(symbol, highest), highest)
+        if row_unique:
+            names, runs = _runs(rows)
+            for symbol, highest in zip(names, runs["max_sequence"].to_pylist(), strict=True):
+                self._of_symbol[symbol] = max(self._of_symbol.get(symbol, highest), highest)
 
     def _of(self, symbol: str) -> int:
         if symbol not in self._known:
@@ -211,6 +210,12 @@ class _Sequences:
             self._of_symbol[symbol] = max([*stored, self._of_symbol.get(symbol, _LOWEST)])
             self._known.add(symbol)
         return self._of_symbol[symbol]
+
+
+def _runs(rows: pa.Table) -> tuple[list[str], pa.Table]:
+    """The symbols of sorted rows, and the range of the sequences of each."""
+    runs = index_runs(rows, ["symbol"])
+    return rows["symbol"].take(runs["first_row"]).cast(pa.string()).to_pylist(), runs
 
 
 def _highest(rows: pa.Table, key: str) -> dict[Any, int]:

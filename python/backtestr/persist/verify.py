@@ -209,7 +209,15 @@ def same_version(one: Version, other: Version) -> bool:
         return False
     pairs = [(one.files, other.files), (one.index, other.index)]
     pairs += [(one.tables[name], other.tables[name]) for name in SMALL_TABLES]
-    return all(a.equals(b) for a, b in pairs)
+    live, others = one.live.numbered(), other.live.numbered()
+    pairs += [(_plain(live[name]), _plain(others[name])) for name in live.keys() & others.keys()]
+    return live.keys() == others.keys() and all(a.equals(b) for a, b in pairs)
+
+
+def _plain(rows: pa.Table) -> pa.Table:
+    """The rows without dictionaries, whose values may be in any order."""
+    columns = (column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in rows.columns)
+    return pa.table(dict(zip(rows.column_names, columns, strict=True)))
 
 
 def _tables(version: Version) -> list[str]:

@@ -32,7 +32,7 @@ def write_snapshot(layout: Layout, version: Version) -> Path:
     """Write a durable version to a file that appears whole or not at all."""
     make_folders(layout.snapshots)
     parts = {"files": version.files, "index": version.index, **version.tables}
-    parts |= {f"{_LIVE}{name}": rows for name, rows in version.live.tables().items()}
+    parts |= {f"{_LIVE}{name}": rows for name, rows in version.live.numbered().items()}
     parts[_BATCHES] = version.batches.to_table(version.lsn)
     bodies = {name: to_ipc(rows.combine_chunks(), _OPTIONS) for name, rows in parts.items()}
     head = {
@@ -116,7 +116,7 @@ def read_snapshot(layout: Layout, path: Path) -> Version | None:
         live = {name.removeprefix(_LIVE): rows for name, rows in tables.items() if name.startswith(_LIVE)}
         batches = Batches.from_table(tables[_BATCHES]) if _BATCHES in tables else Batches()
         listing = Listing(tables["files"], tables["index"])
-        return Version(head["lsn"], head["time_ns"], listing, small, Live().grown(head["lsn"], live), batches)
+        return Version(head["lsn"], head["time_ns"], listing, small, Live.from_numbered(live), batches)
     except (OSError, struct.error, ValueError, KeyError, pa.ArrowException):
         return None
 

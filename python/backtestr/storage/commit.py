@@ -57,7 +57,7 @@ INDEX = pa.schema(
 )
 """Where a symbol's rows are in a file (bars: a timeframe's and basis'); ``last`` is the last tick, null for bars."""
 
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -18,6 +19,7 @@ from backtestr.storage.layout import QUARANTINE, TICKS
 REMEMBERED: Final = 65_536
 """Batches of each store whose ids are known, the newest ones."""
 
+_LSN = "_lsn"
 _COUNTS = ("rows", "trades", "bids", "asks", "composites")
 
 
@@ -76,6 +78,28 @@ class Live:
         """All rows, by table, in the order they came."""
         parts = self._parts[: self._count]
         return {name: joined(list(_of(parts, name))) for name in {name for part in parts for name in part.tables}}
+
+    def numbered(self) -> dict[str, pa.Table]:
+        """All rows, by table, with the LSN of each; see `from_numbered`."""
+        parts = []
+        for lsn, tables in self._parts[: self._count]:
+            lsns = {name: pa.array(np.full(rows.num_rows, lsn)) for name, rows in tables.items()}
+            parts.append(Part(lsn, {name: rows.append_column(_LSN, lsns[name]) for name, rows in tables.items()}))
+        return Live(parts, len(parts)).tables()
+
+    @classmethod
+    def from_numbered(cls, tables: Mapping[str, pa.Table]) -> Live:
+        """Read back what `numbered` gave."""
+        parts: dict[int, dict[str, pa.Table]] = {}
+        for name, rows in tables.items():
+            lsns, plain = rows[_LSN].to_numpy(), rows.drop_columns(_LSN)
+            edges = np.append(np.flatnonzero(np.diff(lsns, prepend=0)), len(lsns)).tolist()
+            for first, stop in itertools.pairwise(edges):
+                parts.setdefault(int(lsns[first]), {})[name] = plain.slice(first, stop - first)
+        live = cls()
+        for lsn in sorted(parts):
+            live = live.grown(lsn, parts[lsn])
+        return live
 
     @cached_property
     def sorted_ticks(self) -> pa.Table:
