@@ -1,0 +1,161 @@
+"""A kill, and an error, at every system call that a store makes: it is as before or as after, and nothing between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import backtestr as bt
+from tests.crash.forks import Forks
+from tests.crash.operations import FIRST, OPERATIONS, SECOND, Plan, Row, State, states_of
+from tests.crash.oracle import Diary, judge
+from tests.crash.strace import Call, inject, record
+from tests.crash.worker import Order
+
+
+def can_trace() -> bool:
+    """Whether strace is here and may attach to a process that is not its child."""
+    if shutil.which("strace") is None:
+        return False
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        with subprocess.Popen(["strace", "-p", str(sleeper.pid)], stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            is_attached = "attached" in tracer.stderr.readline()
+            sleeper.kill()
+        return is_attached
+
+
+def rows(symbol: str, first: int, number: int) -> list[Row]:
+    return [Row(symbol, FIRST + (first + 97 * i) * SECOND, (100 + i) * 10**8, 10**8, None) for i in range(number)]
+
+
+BASE: Plan = [
+    ("ingest", {"rows": rows("AAA", 0, 40), "mode": "merge"}),
+    ("ingest", {"rows": rows("BB", 0, 40), "mode": "merge"}),
+    ("checkpoint", {}),
+    ("ingest", {"rows": rows("AAA", 50, 40), "mode": "merge"}),
+]
+"""What is in the store before."""
+SCENARIOS: dict[str, tuple[str, Plan]] = {
+    "create": ("open", []),
+    "ingest": ("0", [("ingest", {"rows": rows("C", 0, 60), "mode": "merge"})]),
+    "delete": ("0", [("delete", {"symbol": "AAA", "start": FIRST, "end": FIRST + 2_000 * SECOND})]),
+    "checkpoint": ("0", [("checkpoint", {})]),
+    "migrate": ("0", [("migrate", {"to": 1})]),
+    "close": ("close", [("ingest", {"rows": rows("C", 0, 60), "mode": "merge"})]),
+}
+"""The step that the worker is traced from on, and what it does."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One fault at one call of a scenario."""
+
+    scenario: str
+    call: Call
+    fault: str
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where points are run: the store to start from, and what it holds."""
+
+    folder: Path
+    forks: Forks
+    state: State
+
+    def order(self, scenario: str) -> Order:
+        """A worker's order for a scenario, on a fresh copy of the store."""
+        wait_before, plan = SCENARIOS[scenario]
+        store = self.folder / "store"
+        shutil.rmtree(store, ignore_errors=True)
+        if scenario != "create":
+            shutil.copytree(self.folder / "base", store)
+        diary = self.folder / "diary"
+        diary.unlink(missing_ok=True)
+        return Order(str(store), str(diary), plan, wait_before, is_serial=True, retries=True)
+
+    def states(self, scenario: str) -> list[State]:
+        """The state before a scenario, and the one after."""
+        before = State() if scenario == "create" else self.state
+        return states_of(before, SCENARIOS[scenario][1])
+
+
+@pytest.fixture
+def bench(tmp_path: Path, forks: Forks) -> Bench:
+    if not can_trace():
+        pytest.skip("strace is not here, or may not attach to processes")
+    pid = forks.start(Order(str(tmp_path / "base"), str(tmp_path / "diary"), BASE))
+    assert forks.wait(pid) == 0
+    assert not Diary.read(tmp_path / "diary").failed
+    return Bench(tmp_path, forks, states_of(State(), BASE)[-1])
+
+
+def test_a_fault_at_every_system_call(
+    bench: Bench, count: Callable[[str], int], seed: int, figures: Counter[str]
+) -> None:
+    calls = {name: record(bench.forks, bench.order(name), bench.folder / "trace") for name in SCENARIOS}
+    assert all(calls.values())
+    points = [Point(name, call, fault) for name in calls for call in calls[name] for fault in call.faults()]
+    chosen = sampled(points, count("points"), Random(seed))
+    figures.update({"points known": len(points), "points run": 0})
+    wrong = []
+    for point in chosen:
+        try:
+            figures[f"{run(bench, point)} at {'KILL' if point.fault == 'KILL' else 'an error'}"] += 1
+        except AssertionError as error:
+            wrong.append(f"{point}: {error}")
+        figures["points run"] += 1
+    assert not wrong, "\n".join(wrong)
+
+
+def sampled(points: list[Point], number: int, random: Random) -> list[Point]:
+    """A choice that has every kind of call with every fault, and every scenario with every fault, before others."""
+    points = random.sample(points, len(points))
+    kinds = {(point.call.name, point.fault): point for point in points}
+    scenarios = {(point.scenario, point.fault): point for point in points}
+    return list(dict.fromkeys([*kinds.values(), *scenarios.values(), *points]))[:number]
+
+
+def run(bench: Bench, point: Point) -> str:
+    """Run a point and judge the store; says in which of its states it is."""
+    order = bench.order(point.scenario)
+    status = inject(bench.forks, order, point.call, point.fault)
+    diary = Diary.read(Path(order.diary))
+    assert not diary.broken, diary.broken
+    states = bench.states(point.scenario)
+    if point.fault == "KILL":
+        was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert was_killed, "the call was not met"
+    else:
+        assert status == 0, f"ended with {status}"
+        _check_failures(diary)
+        if not diary.failed:
+            assert "close" in diary.done
+    allowed = states[diary.acknowledged : diary.acknowledged + 1 + diary.in_doubt]
+    with bt.open(order.store) as store:
+        # the next writer comes to terms with what it finds, and goes on
+        store.tag("after")
+    tag = [OPERATIONS["tag"].apply(state, {"name": "after"}) for state in allowed]
+    place = judge(Path(order.store), tag)
+    return "acknowledged" if not diary.in_doubt else ("in doubt, after" if place else "in doubt, before")
+
+
+def _check_failures(diary: Diary) -> None:
+    """A step that failed poisoned the writer, or changed nothing and succeeds when it is done again."""
+    for step, error in diary.failed.items():
+        if step.startswith("retry-"):
+            assert error.startswith("StorePoisonedError"), error
+        elif error.startswith("StorePoisonedError"):
+            assert f"retry-{step}" in diary.failed, f"a poisoned writer went on after: {error}"
+        else:
+            assert step in diary.done, f"not done again after: {error}"
