@@ -23,6 +23,7 @@ from backtestr.storage import Storage
 from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout
 from backtestr.storage.read import Reader
+from backtestr.storage.refusals import typed_refusals
 from backtestr.storage.session import Session
 from backtestr.storage.snapshot import Version
 
@@ -40,10 +41,11 @@ class StoreReader:
         if self._settings.network_fs == "refuse":
             machine.refuse_network(layout.root)
         journal = Journal(layout, known_schema())
-        if not read_only and not layout.identity.exists():
-            create_store(layout, journal, self._settings.materialized_timeframes)
-        layout.check()
-        journal.refresh()
+        with typed_refusals(f"opening store {layout.root}"):
+            if not read_only and not layout.identity.exists():
+                create_store(layout, journal, self._settings.materialized_timeframes)
+            layout.check()
+            journal.refresh()
         self._pinned: Version | None = None
         reader = Reader(layout, verify=self._settings.verify == "always")
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader)

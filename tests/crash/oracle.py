@@ -43,8 +43,8 @@ class Diary:
                 done.append(step)
             elif word == "failed":
                 failed[step] = rest[0]
-            else:
-                broken.append(line)
+            elif word == "broken":
+                broken.append(f"{step} {rest[0]}")
         return cls(begun, done, failed, broken)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ SYSCALLS = (
 )
 """Every call by which a store changes what is on disk, or opens what is there."""
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
+_PAUSE_S = 0.002
 _DIES = "signal=KILL"
 FAULTS = {
     "KILL": _DIES,
@@ -67,6 +69,8 @@ def _attached(forks: Forks, order: Order, options: list[str]) -> int:
     go = Path(f"{order.diary}.go")
     go.unlink(missing_ok=True)
     pid = forks.start(order)
+    while not _waits(Path(order.diary)):
+        time.sleep(_PAUSE_S)
     with subprocess.Popen(["strace", "-f", *options, "-p", str(pid)], stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None
         said = tracer.stderr.readline()
@@ -75,3 +79,7 @@ def _attached(forks: Forks, order: Order, options: list[str]) -> int:
         status = forks.wait(pid)
         tracer.stderr.read()
     return status
+
+
+def _waits(diary: Path) -> bool:
+    return diary.exists() and "wait" in diary.read_text(encoding="utf-8")

@@ -110,6 +110,7 @@ class Worker:
         self._note("done", step)
 
     def _wait(self) -> None:
+        self._note("wait", self._order.wait_before or "")
         go = Path(f"{self._order.diary}.go")
         while not go.exists():
             time.sleep(_PAUSE_S)

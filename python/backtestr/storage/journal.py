@@ -12,6 +12,7 @@ from backtestr.errors import (
     LogCorruptError,
     MigrationNewerError,
     StoreClosedError,
+    StoreError,
     StoreIOError,
     StorePoisonedError,
 )
@@ -19,6 +20,7 @@ from backtestr.storage.checkpoint import load_snapshot, write_snapshot
 from backtestr.storage.commit import Commit
 from backtestr.storage.layout import Layout
 from backtestr.storage.lock import WriterLock
+from backtestr.storage.refusals import WritingLock
 from backtestr.storage.snapshot import Version
 
 Record = tuple[int, int, Commit]
@@ -47,7 +49,7 @@ class Journal:
         self._poison: str | None = None
         self._is_closed = False
         self._mutex = threading.RLock()
-        self.writing = threading.RLock()
+        self.writing = WritingLock(layout.root)
         self.version = Version()
 
     def refresh(self) -> Version:
@@ -128,7 +130,8 @@ class Journal:
                 try:
                     self._sweep()
                     self.refresh()
-                except MigrationNewerError:
+                except BaseException:
+                    # the next call begins anew: it may not go on from a version that is not the last
                     self._stop()
                     raise
             return self.version
@@ -137,7 +140,7 @@ class Journal:
         """Append one record; it is durable and visible when this returns.
 
         Raises:
-            StorePoisonedError: the append failed; whether it is durable is known after reopening.
+            StorePoisonedError: it failed; whether it is durable is known after reopening.
             StoreClosedError: the store was closed.
         """
         with self._mutex:
@@ -147,10 +150,10 @@ class Journal:
             try:
                 lsn, _ = self._log.submit(commit.encode(), time.time_ns())
                 self._log.wait(lsn)
-            except StoreIOError as error:
+                return self.refresh()
+            except (StoreError, OSError) as error:
                 self._poison = str(error)
                 raise StorePoisonedError(f"committing: {error}; close the store and open it again") from error
-            return self.refresh()
 
     def close(self) -> None:
         """Release the writer's lock, once the change under way is committed."""
