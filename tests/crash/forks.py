@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 120.0
 
 
-class Hung(AssertionError):
+class HungError(AssertionError):
     """A worker that did not end."""
 
 
@@ -49,14 +49,14 @@ class Forks:
         """The worker's wait status, once it has ended.
 
         Raises:
-            Hung: it did not end in time, and was killed.
+            HungError: it did not end in time, and was killed.
         """
         try:
             return int(self._answer(patience_s))
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
             self._answer()
-            raise Hung(f"worker {pid} did not end within {patience_s:.0f} s") from None
+            raise HungError(f"worker {pid} did not end within {patience_s:.0f} s") from None
 
     def has_ended(self, within_s: float) -> bool:
         """Whether the worker ends within some time."""

@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """What a store holds: a multiset of rows, the conditions whose ticks add no volume, the schema, and named states."""
+    """What a store holds: rows and how often, the conditions whose ticks add no volume, schema, and named states."""
 
     rows: Counter[Row] = field(default_factory=Counter)
     excludes: tuple[str, ...] = ()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ SYSCALLS = (
 )
 """Every call by which a store changes what is on disk, or opens what is there."""
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)")
+_STRACE = shutil.which("strace")
 _PAUSE_S = 0.002
 _DIES = "signal=KILL"
 FAULTS = {
@@ -41,6 +45,20 @@ class Call:
 
     def faults(self) -> list[str]:
         return [fault for fault in FAULTS if fault != "nothing written" or self.name in WRITES]
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Why system calls cannot be traced here; None where they can."""
+    if _STRACE is None:
+        return "strace is not installed"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as idle:
+        command = [_STRACE, "-p", str(idle.pid)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            said = tracer.stderr.readline()
+            idle.kill()
+    return None if "attached" in said else f"strace may not attach to a process: {said.strip()}"
 
 
 def record(forks: Forks, order: Order, trace: Path) -> list[Call]:
@@ -71,7 +89,8 @@ def _attached(forks: Forks, order: Order, options: list[str]) -> int:
     pid = forks.start(order)
     while not _waits(Path(order.diary)):
         time.sleep(_PAUSE_S)
-    with subprocess.Popen(["strace", "-f", *options, "-p", str(pid)], stderr=subprocess.PIPE, text=True) as tracer:
+    assert _STRACE is not None
+    with subprocess.Popen([_STRACE, "-f", *options, "-p", str(pid)], stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None
         said = tracer.stderr.readline()
         assert "attached" in said, said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator

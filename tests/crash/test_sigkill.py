@@ -23,9 +23,7 @@ _MOST = 40
 """Operations in a plan: more than a worker gets done before it is killed."""
 
 
-def test_sigkill(
-    tmp_path: Path, forks: Forks, count: Callable[[str], int], seed: int, figures: Counter[str]
-) -> None:
+def test_sigkill(tmp_path: Path, forks: Forks, count: Callable[[str], int], seed: int, figures: Counter[str]) -> None:
     random = Random(seed)
     figures.update(kills=0, acknowledged=0, in_doubt=0, kept=0, lost=0, duplicated=0)
     for kill in range(count("kills")):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -18,20 +17,8 @@ import backtestr as bt
 from tests.crash.forks import Forks
 from tests.crash.operations import FIRST, OPERATIONS, SECOND, Plan, Row, State, states_of
 from tests.crash.oracle import Diary, judge
-from tests.crash.strace import Call, inject, record
+from tests.crash.strace import Call, inject, record, why_not
 from tests.crash.worker import Order
-
-
-def can_trace() -> bool:
-    """Whether strace is here and may attach to a process that is not its child."""
-    if shutil.which("strace") is None:
-        return False
-    with subprocess.Popen(["sleep", "60"]) as sleeper:
-        with subprocess.Popen(["strace", "-p", str(sleeper.pid)], stderr=subprocess.PIPE, text=True) as tracer:
-            assert tracer.stderr is not None
-            is_attached = "attached" in tracer.stderr.readline()
-            sleeper.kill()
-        return is_attached
 
 
 def rows(symbol: str, first: int, number: int) -> list[Row]:
@@ -92,8 +79,8 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, forks: Forks) -> Bench:
-    if not can_trace():
-        pytest.skip("strace is not here, or may not attach to processes")
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
     pid = forks.start(Order(str(tmp_path / "base"), str(tmp_path / "diary"), BASE))
     assert forks.wait(pid) == 0
     assert not Diary.read(tmp_path / "diary").failed
