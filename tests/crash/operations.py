@@ -247,7 +247,7 @@ OPERATIONS: dict[str, Operation] = {
     "checkpoint": Checkpoint(),
     "repair": Repair(),
 }
-WEIGHTS = {"ingest": 10, "delete": 3, "checkpoint": 2}
+WEIGHTS = {"ingest": 10, "delete": 3, "checkpoint": 4}
 """How often an operation is drawn, where it is not 1."""
 
 

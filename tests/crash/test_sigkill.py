@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -15,48 +17,79 @@ from tests.crash.operations import OPERATIONS, Plan, State, draw_plan, states_of
 from tests.crash.oracle import Diary, judge
 from tests.crash.worker import Order
 
-KILLS_PER_STORE = 30
-DEEP_EVERY = 10
-LONGEST_S = 0.25
-LONGEST_CREATING_S = 1.5
+_STORES = 2
+"""Killed side by side."""
+_KILLS_PER_STORE = 25
+_DEEP_EVERY = 12
 _MOST = 40
 """Operations in a plan: more than a worker gets done before it is killed."""
+_CREATING = 5
+"""How many times longer than one operation it may take to create a store."""
 
 
-def test_sigkill(tmp_path: Path, forks: Forks, count: Callable[[str], int], seed: int, figures: Counter[str]) -> None:
-    random = Random(seed)
-    figures.update(kills=0, acknowledged=0, in_doubt=0, kept=0, lost=0, duplicated=0)
-    for kill in range(count("kills")):
-        if kill % KILLS_PER_STORE == 0:
-            shutil.rmtree(tmp_path / "store", ignore_errors=True)
-            state, again = State(), Plan()
-        state, again = _round(random, tmp_path, forks, state, again, kill, figures)
+def test_sigkill(tmp_path: Path, count: Callable[[str], int], seed: int, figures: Counter[str]) -> None:
+    with ThreadPoolExecutor(_STORES) as pool:
+        share = functools.partial(_kill_many, tmp_path, count("kills") // _STORES)
+        for found in pool.map(share, range(seed, seed + _STORES)):
+            figures.update(found)
 
 
-def _round(
-    random: Random, folder: Path, forks: Forks, state: State, again: Plan, kill: int, figures: Counter[str]
-) -> tuple[State, Plan]:
-    """Kill once and judge; gives the state the store is in, and what to ask for again."""
-    states = states_of(state, again)
-    plan = again + draw_plan(random, states[-1], _MOST)
-    states = states_of(state, plan)
-    diary_path = folder / "diary"
-    diary_path.unlink(missing_ok=True)
-    is_there = (folder / "store" / "STORE.json").exists()
-    pid = forks.start(Order(str(folder / "store"), str(diary_path), plan))
-    if not forks.has_ended(random.uniform(0, LONGEST_S if is_there else LONGEST_CREATING_S)):
-        os.kill(pid, signal.SIGKILL)
-    forks.wait(pid)
-    diary = Diary.read(diary_path)
-    assert not diary.broken, diary.broken
-    assert not diary.failed, diary.failed
-    figures.update(kills=1, acknowledged=diary.acknowledged, in_doubt=diary.in_doubt)
-    if not (is_there or diary.done or (folder / "store" / "STORE.json").exists()):
-        return state, []
-    at = diary.acknowledged
-    place = judge(folder / "store", states[at : at + 1 + diary.in_doubt], is_deep=kill % DEEP_EVERY == DEEP_EVERY - 1)
-    figures["kept"] += diary.in_doubt and place
-    if not diary.in_doubt or not OPERATIONS[plan[at][0]].can_be_retried:
-        return states[at + place], []
-    # whoever was not told that it succeeded asks again
-    return states[at + place], [plan[at]]
+def _kill_many(folder: Path, kills: int, seed: int) -> Counter[str]:
+    mine = folder / str(seed)
+    mine.mkdir()
+    with Forks(mine / "workers.log") as forks:
+        rig = _Rig(mine, forks, Random(seed))
+        for number in range(1, kills + 1):
+            rig.kill(is_deep=number % _DEEP_EVERY == 0)
+            if number % _KILLS_PER_STORE == 0:
+                rig.begin_anew()
+    return rig.figures
+
+
+class _Rig:
+    """A store that is killed again and again, and what must be in it."""
+
+    def __init__(self, folder: Path, forks: Forks, random: Random) -> None:
+        self.figures = Counter[str](dict.fromkeys(("kills", "acknowledged", "in doubt", "of which kept"), 0))
+        self._store, self._diary = folder / "store", folder / "diary"
+        self._forks, self._random = forks, random
+        self._state, self._again, self._longest_s = State(), Plan(), 0.1
+
+    def begin_anew(self) -> None:
+        """Forget the store."""
+        shutil.rmtree(self._store, ignore_errors=True)
+        self._state, self._again = State(), Plan()
+
+    def kill(self, *, is_deep: bool) -> None:
+        """Let a worker go on with the store, kill it, and judge what it leaves."""
+        plan = self._again + draw_plan(self._random, states_of(self._state, self._again)[-1], _MOST)
+        states = states_of(self._state, plan)
+        diary = self._run(plan)
+        assert not diary.broken, diary.broken
+        assert not diary.failed, diary.failed
+        if not self._is_there():
+            assert not diary.done
+            return
+        at = diary.acknowledged
+        place = judge(self._store, states[at : at + 1 + diary.in_doubt], is_deep=is_deep)
+        self._state = states[at + place]
+        # whoever was not told that it succeeded asks again
+        self._again = [plan[at]] if diary.in_doubt and OPERATIONS[plan[at][0]].can_be_retried else []
+        self.figures.update({"acknowledged": at, "in doubt": diary.in_doubt, "of which kept": place})
+
+    def _run(self, plan: Plan) -> Diary:
+        self._diary.unlink(missing_ok=True)
+        is_there = self._is_there()
+        pid = self._forks.start(Order(str(self._store), str(self._diary), plan))
+        if not self._forks.has_ended(self._random.uniform(0, self._longest_s * (1 if is_there else _CREATING))):
+            os.kill(pid, signal.SIGKILL)
+        self._forks.wait(pid)
+        self.figures["kills"] += 1
+        diary = Diary.read(self._diary)
+        if is_there:
+            # as many kills before the first acknowledgement as after it, however fast the machine is
+            self._longest_s *= 0.95 if diary.acknowledged else 1.05
+        return diary
+
+    def _is_there(self) -> bool:
+        return (self._store / "STORE.json").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -78,31 +80,50 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, forks: Forks) -> Bench:
+def benches(tmp_path: Path) -> Iterator[list[Bench]]:
+    """Two places to run points at, side by side."""
     if (reason := why_not()) is not None:
         pytest.skip(reason)
-    pid = forks.start(Order(str(tmp_path / "base"), str(tmp_path / "diary"), BASE))
-    assert forks.wait(pid) == 0
-    assert not Diary.read(tmp_path / "diary").failed
-    return Bench(tmp_path, forks, states_of(State(), BASE)[-1])
+    with contextlib.ExitStack() as stack:
+        made = []
+        for folder in (tmp_path / "one", tmp_path / "other"):
+            folder.mkdir()
+            forks = stack.enter_context(Forks(folder / "workers.log"))
+            pid = forks.start(Order(str(folder / "base"), str(folder / "diary"), BASE))
+            assert forks.wait(pid) == 0
+            assert not Diary.read(folder / "diary").failed
+            made.append(Bench(folder, forks, states_of(State(), BASE)[-1]))
+        yield made
 
 
 def test_a_fault_at_every_system_call(
-    bench: Bench, count: Callable[[str], int], seed: int, figures: Counter[str]
+    benches: list[Bench], count: Callable[[str], int], seed: int, figures: Counter[str]
 ) -> None:
-    calls = {name: record(bench.forks, bench.order(name), bench.folder / "trace") for name in SCENARIOS}
+    calls = {name: record(benches[0].forks, benches[0].order(name), benches[0].folder / "trace") for name in SCENARIOS}
     assert all(calls.values())
     points = [Point(name, call, fault) for name in calls for call in calls[name] for fault in call.faults()]
     chosen = sampled(points, count("points"), Random(seed))
-    figures.update({"points known": len(points), "points run": 0})
+    shares = [chosen[number :: len(benches)] for number in range(len(benches))]
     wrong = []
-    for point in chosen:
+    with ThreadPoolExecutor(len(benches)) as pool:
+        for found, failed in pool.map(run_all, benches, shares):
+            figures.update(found)
+            wrong += failed
+    figures["points known"] = len(points)
+    assert not wrong, "\n".join(wrong)
+
+
+def run_all(bench: Bench, points: list[Point]) -> tuple[Counter[str], list[str]]:
+    """Run points; gives how they went, and what went wrong."""
+    found: Counter[str] = Counter()
+    wrong = []
+    for point in points:
         try:
-            figures[f"{run(bench, point)} at {'KILL' if point.fault == 'KILL' else 'an error'}"] += 1
+            found[f"{'kills' if point.fault == 'KILL' else 'errors'} {run(bench, point)}"] += 1
         except AssertionError as error:
             wrong.append(f"{point}: {error}")
-        figures["points run"] += 1
-    assert not wrong, "\n".join(wrong)
+        found["points run"] += 1
+    return found, wrong
 
 
 def sampled(points: list[Point], number: int, random: Random) -> list[Point]:
@@ -134,7 +155,7 @@ def run(bench: Bench, point: Point) -> str:
         store.tag("after")
     tag = [OPERATIONS["tag"].apply(state, {"name": "after"}) for state in allowed]
     place = judge(Path(order.store), tag)
-    return "acknowledged" if not diary.in_doubt else ("in doubt, after" if place else "in doubt, before")
+    return ("in doubt and kept" if place else "in doubt and gone") if diary.in_doubt else "acknowledged"
 
 
 def _check_failures(diary: Diary) -> None:
