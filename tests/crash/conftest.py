@@ -16,7 +16,8 @@ COUNTS = {
     "points": {"ci": 100, "long": 1_000_000},
     "log_bits": {"ci": 1, "long": 8},
     "flips": {"ci": 1_000, "long": 10_000},
-    "fills": {"ci": 8, "long": 300},
+    "short_writes": {"ci": 3, "long": 200},
+    "fills": {"ci": 6, "long": 300},
     "cuts": {"ci": 20, "long": 200},
 }
 """What each rig does, by profile; CRASH_KILLS=500 and the like override one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -44,6 +45,9 @@ SCENARIOS: dict[str, tuple[str, Plan]] = {
 }
 """The step that the worker is traced from on, and what it does."""
 
+LIMITS = range(1_000, 40_000)
+"""Bytes that no file may pass: fewer and more than what a scenario writes to one."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -78,22 +82,31 @@ class Bench:
         before = State() if scenario == "create" else self.state
         return states_of(before, SCENARIOS[scenario][1])
 
-
-@pytest.fixture
-def benches(tmp_path: Path) -> Iterator[list[Bench]]:
-    """Two places to run points at, side by side."""
-    if (reason := why_not()) is not None:
-        pytest.skip(reason)
-    with contextlib.ExitStack() as stack:
-        made = []
-        for folder in (tmp_path / "one", tmp_path / "other"):
-            folder.mkdir()
-            forks = stack.enter_context(Forks(folder / "workers.log"))
+    @classmethod
+    @contextlib.contextmanager
+    def made(cls, folder: Path) -> Iterator[Bench]:
+        """A bench in a new folder."""
+        folder.mkdir()
+        with Forks(folder / "workers.log") as forks:
             pid = forks.start(Order(str(folder / "base"), str(folder / "diary"), BASE))
             assert forks.wait(pid) == 0
             assert not Diary.read(folder / "diary").failed
-            made.append(Bench(folder, forks, states_of(State(), BASE)[-1]))
+            yield cls(folder, forks, states_of(State(), BASE)[-1])
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with Bench.made(tmp_path / "bench") as made:
         yield made
+
+
+@pytest.fixture
+def benches(tmp_path: Path) -> Iterator[list[Bench]]:
+    """Two, to run points at side by side."""
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    with Bench.made(tmp_path / "one") as one, Bench.made(tmp_path / "other") as other:
+        yield [one, other]
 
 
 def test_a_fault_at_every_system_call(
@@ -124,6 +137,25 @@ def run_all(bench: Bench, points: list[Point]) -> tuple[Counter[str], list[str]]
             wrong.append(f"{point}: {error}")
         found["points run"] += 1
     return found, wrong
+
+
+@pytest.mark.parametrize("scenario", [name for name, (step, _) in SCENARIOS.items() if step != "close"])
+def test_short_writes(
+    bench: Bench, scenario: str, count: Callable[[str], int], seed: int, figures: Counter[str]
+) -> None:
+    """A write that comes to the size that files may have is cut short there; the next one fails."""
+    random = Random(seed)
+    for limit in random.sample(LIMITS, count("short_writes")):
+        order = dataclasses.replace(bench.order(scenario), retries=False, max_file_bytes=limit)
+        Path(f"{order.diary}.go").touch()
+        assert bench.forks.wait(bench.forks.start(order)) == 0
+        diary = Diary.read(Path(order.diary))
+        assert not diary.broken, diary.broken
+        is_in_doubt = any(error.startswith("StorePoisonedError") for error in diary.failed.values())
+        allowed = bench.states(scenario)[diary.acknowledged :][: 1 + is_in_doubt]
+        figures["failed" if diary.failed else "succeeded"] += 1
+        bt.open(order.store).close()
+        judge(Path(order.store), allowed)
 
 
 def sampled(points: list[Point], number: int, random: Random) -> list[Point]:
