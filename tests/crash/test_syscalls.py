@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,32 +17,11 @@ import pytest
 
 import backtestr as bt
 from tests.crash.forks import Forks
-from tests.crash.operations import FIRST, OPERATIONS, SECOND, Plan, Row, State, states_of
+from tests.crash.operations import OPERATIONS
 from tests.crash.oracle import Diary, judge
+from tests.crash.scenarios import SCENARIOS, lay_out
 from tests.crash.strace import Call, inject, record, why_not
 from tests.crash.worker import Order
-
-
-def rows(symbol: str, first: int, number: int) -> list[Row]:
-    return [Row(symbol, FIRST + (first + 97 * i) * SECOND, (100 + i) * 10**8, 10**8, None) for i in range(number)]
-
-
-BASE: Plan = [
-    ("ingest", {"rows": rows("AAA", 0, 40), "mode": "merge"}),
-    ("ingest", {"rows": rows("BB", 0, 40), "mode": "merge"}),
-    ("checkpoint", {}),
-    ("ingest", {"rows": rows("AAA", 50, 40), "mode": "merge"}),
-]
-"""What is in the store before."""
-SCENARIOS: dict[str, tuple[str, Plan]] = {
-    "create": ("open", []),
-    "ingest": ("0", [("ingest", {"rows": rows("C", 0, 60), "mode": "merge"})]),
-    "delete": ("0", [("delete", {"symbol": "AAA", "start": FIRST, "end": FIRST + 2_000 * SECOND})]),
-    "checkpoint": ("0", [("checkpoint", {})]),
-    "migrate": ("0", [("migrate", {"to": 1})]),
-    "close": ("close", [("ingest", {"rows": rows("C", 0, 60), "mode": "merge"})]),
-}
-"""The step that the worker is traced from on, and what it does."""
 
 LIMITS = range(1_000, 40_000)
 """Bytes that no file may pass: fewer and more than what a scenario writes to one."""
@@ -60,27 +38,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where points are run: the store to start from, and what it holds."""
+    """Where points are run."""
 
     folder: Path
     forks: Forks
-    state: State
 
-    def order(self, scenario: str) -> Order:
-        """A worker's order for a scenario, on a fresh copy of the store."""
-        wait_before, plan = SCENARIOS[scenario]
-        store = self.folder / "store"
-        shutil.rmtree(store, ignore_errors=True)
-        if scenario != "create":
-            shutil.copytree(self.folder / "base", store)
-        diary = self.folder / "diary"
+    def order(self, name: str) -> Order:
+        """A worker's order for a scenario, on a fresh store."""
+        scenario, diary = SCENARIOS[name], self.folder / "diary"
         diary.unlink(missing_ok=True)
-        return Order(str(store), str(diary), plan, wait_before, is_serial=True, retries=True)
-
-    def states(self, scenario: str) -> list[State]:
-        """The state before a scenario, and the one after."""
-        before = State() if scenario == "create" else self.state
-        return states_of(before, SCENARIOS[scenario][1])
+        store = lay_out(scenario, self.folder)
+        return Order(str(store), str(diary), scenario.plan, scenario.step, is_serial=True, retries=True)
 
     @classmethod
     @contextlib.contextmanager
@@ -88,10 +56,7 @@ class Bench:
         """A bench in a new folder."""
         folder.mkdir()
         with Forks(folder / "workers.log") as forks:
-            pid = forks.start(Order(str(folder / "base"), str(folder / "diary"), BASE))
-            assert forks.wait(pid) == 0
-            assert not Diary.read(folder / "diary").failed
-            yield cls(folder, forks, states_of(State(), BASE)[-1])
+            yield cls(folder, forks)
 
 
 @pytest.fixture
@@ -139,7 +104,9 @@ def run_all(bench: Bench, points: list[Point]) -> tuple[Counter[str], list[str]]
     return found, wrong
 
 
-@pytest.mark.parametrize("scenario", [name for name, (step, _) in SCENARIOS.items() if step != "close"])
+@pytest.mark.parametrize(
+    "scenario", [name for name, one in SCENARIOS.items() if one.start != "full" and one.step != "close"]
+)
 def test_short_writes(
     bench: Bench, scenario: str, count: Callable[[str], int], seed: int, figures: Counter[str]
 ) -> None:
@@ -152,7 +119,7 @@ def test_short_writes(
         diary = Diary.read(Path(order.diary))
         assert not diary.broken, diary.broken
         is_in_doubt = any(error.startswith("StorePoisonedError") for error in diary.failed.values())
-        allowed = bench.states(scenario)[diary.acknowledged :][: 1 + is_in_doubt]
+        allowed = SCENARIOS[scenario].states[diary.acknowledged :][: 1 + is_in_doubt]
         figures["failed" if diary.failed else "succeeded"] += 1
         bt.open(order.store).close()
         judge(Path(order.store), allowed)
@@ -172,7 +139,7 @@ def run(bench: Bench, point: Point) -> str:
     status = inject(bench.forks, order, point.call, point.fault)
     diary = Diary.read(Path(order.diary))
     assert not diary.broken, diary.broken
-    states = bench.states(point.scenario)
+    states = SCENARIOS[point.scenario].states
     if point.fault == "KILL":
         was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         assert was_killed, "the call was not met"
