@@ -77,10 +77,12 @@ def record(forks: Forks, order: Order, trace: Path) -> list[Call]:
     return sorted(set(calls))
 
 
-def inject(forks: Forks, order: Order, call: Call, fault: str) -> int:
-    """Let a worker do an order while one of its calls is a fault; gives its wait status."""
-    options = ["-o", "/dev/null", "-e", f"trace={call.name}"]
-    return _attached(forks, order, [*options, "-e", f"inject={call.name}:{FAULTS[fault]}:when={call.number}"])
+def inject(forks: Forks, order: Order, call: Call, fault: str, trace: Path) -> tuple[int, bool]:
+    """Let a worker do an order while one of its calls is a fault; gives its wait status, and whether the call came."""
+    options = ["-o", str(trace), "-e", f"trace={call.name}"]
+    status = _attached(forks, order, [*options, "-e", f"inject={call.name}:{FAULTS[fault]}:when={call.number}"])
+    said = trace.read_text(encoding="utf-8")
+    return status, ("killed by SIGKILL" if fault == "KILL" else "(INJECTED)") in said
 
 
 def _attached(forks: Forks, order: Order, options: list[str]) -> int:

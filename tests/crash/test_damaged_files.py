@@ -18,7 +18,7 @@ from tests.crash.oracle import MATERIALIZED, bars_in, bars_of, rows_in
 from tests.crash.test_damaged_log import changed
 
 _SQL = {"ticks": "select * from ticks order by all", "bars": "select * from bars order by all"}
-_SQL_EVERY = 4
+_SQL_EVERY = 8
 
 
 @pytest.fixture

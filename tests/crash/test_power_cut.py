@@ -26,9 +26,9 @@ from tests.crash.oracle import Diary, judge
 from tests.crash.worker import Order
 
 _CUTS_PER_STORE = 20
-_DEEP_EVERY = 5
+_DEEP_EVERY = 10
 _CUTS_FOR_XFS = 50
-_LONGEST_S = 0.4
+_LONGEST_S = 0.3
 _LONGEST_CREATING_S = 1.5
 _MOST = 40
 _PAUSE_S = 0.002
@@ -44,7 +44,7 @@ def test_power_cut(
     if kind == "xfs" and cuts < _CUTS_FOR_XFS:
         pytest.skip("the short run cuts ext4's power only; make crash cuts that of xfs, too")
     random, state = Random(seed), State()
-    figures.update(cuts=0, acknowledged=0, in_doubt=0)
+    figures.update({"cuts": 0, "acknowledged": 0, "in doubt": 0})
     with Image(tmp_path, kind) as disk:
         for cut in range(cuts):
             if cut % _CUTS_PER_STORE == 0:
@@ -72,7 +72,7 @@ def _cut(
         os.kill(pid, signal.SIGKILL)
     forks.wait(pid)
     disk.restart()
-    figures.update(cuts=1, acknowledged=diary.acknowledged, in_doubt=diary.in_doubt)
+    figures.update({"cuts": 1, "acknowledged": diary.acknowledged, "in doubt": diary.in_doubt})
     if "open" not in diary.done:
         bt.open(store).close()
     # what was acknowledged while the power went may be there or not

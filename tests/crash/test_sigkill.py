@@ -19,8 +19,8 @@ from tests.crash.worker import Order
 
 _STORES = 2
 """Killed side by side."""
-_KILLS_PER_STORE = 25
-_DEEP_EVERY = 12
+_KILLS_PER_STORE = 30
+_DEEP_EVERY = 25
 _MOST = 40
 """Operations in a plan: more than a worker gets done before it is killed."""
 _CREATING = 5

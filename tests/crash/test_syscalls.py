@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import signal
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,8 @@ from tests.crash.scenarios import SCENARIOS, lay_out
 from tests.crash.strace import Call, inject, record, why_not
 from tests.crash.worker import Order
 
+_MOST_MISSED = 0.05
+"""Share of the calls that may not come, because a run took another way than the one recorded."""
 LIMITS = range(1_000, 40_000)
 """Bytes that no file may pass: fewer and more than what a scenario writes to one."""
 
@@ -89,6 +90,8 @@ def test_a_fault_at_every_system_call(
             wrong += failed
     figures["points known"] = len(points)
     assert not wrong, "\n".join(wrong)
+    missed = sum(number for what, number in figures.items() if what.endswith("not met"))
+    assert missed <= len(chosen) * _MOST_MISSED, f"{missed} of {len(chosen)} calls did not come as recorded"
 
 
 def run_all(bench: Bench, points: list[Point]) -> tuple[Counter[str], list[str]]:
@@ -97,22 +100,19 @@ def run_all(bench: Bench, points: list[Point]) -> tuple[Counter[str], list[str]]
     wrong = []
     for point in points:
         try:
-            found[f"{'kills' if point.fault == 'KILL' else 'errors'} {run(bench, point)}"] += 1
+            found[f"{'kills' if point.fault == 'KILL' else 'errors'}, {run(bench, point)}"] += 1
         except AssertionError as error:
             wrong.append(f"{point}: {error}")
         found["points run"] += 1
     return found, wrong
 
 
-@pytest.mark.parametrize(
-    "scenario", [name for name, one in SCENARIOS.items() if one.start != "full" and one.step != "close"]
-)
-def test_short_writes(
-    bench: Bench, scenario: str, count: Callable[[str], int], seed: int, figures: Counter[str]
-) -> None:
+def test_short_writes(bench: Bench, count: Callable[[str], int], seed: int, figures: Counter[str]) -> None:
     """A write that comes to the size that files may have is cut short there; the next one fails."""
     random = Random(seed)
-    for limit in random.sample(LIMITS, count("short_writes")):
+    scenarios = [name for name, one in SCENARIOS.items() if one.start != "full" and one.step != "close"]
+    for scenario, _ in itertools.product(scenarios, range(count("short_writes"))):
+        limit = random.choice(LIMITS)
         order = dataclasses.replace(bench.order(scenario), retries=False, max_file_bytes=limit)
         Path(f"{order.diary}.go").touch()
         assert bench.forks.wait(bench.forks.start(order)) == 0
@@ -136,14 +136,11 @@ def sampled(points: list[Point], number: int, random: Random) -> list[Point]:
 def run(bench: Bench, point: Point) -> str:
     """Run a point and judge the store; says in which of its states it is."""
     order = bench.order(point.scenario)
-    status = inject(bench.forks, order, point.call, point.fault)
+    status, is_met = inject(bench.forks, order, point.call, point.fault, bench.folder / "trace")
     diary = Diary.read(Path(order.diary))
     assert not diary.broken, diary.broken
     states = SCENARIOS[point.scenario].states
-    if point.fault == "KILL":
-        was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        assert was_killed, "the call was not met"
-    else:
+    if not (is_met and point.fault == "KILL"):
         assert status == 0, f"ended with {status}"
         _check_failures(diary)
         if not diary.failed:
@@ -154,6 +151,8 @@ def run(bench: Bench, point: Point) -> str:
         store.tag("after")
     tag = [OPERATIONS["tag"].apply(state, {"name": "after"}) for state in allowed]
     place = judge(Path(order.store), tag)
+    if not is_met:
+        return "not met"
     return ("in doubt and kept" if place else "in doubt and gone") if diary.in_doubt else "acknowledged"
 
 

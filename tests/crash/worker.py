@@ -26,7 +26,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 import backtestr as bt
-from backtestr.errors import BacktestrError
+from backtestr.errors import BacktestrError, StorePoisonedError
 from tests.crash.operations import OPERATIONS, Plan
 
 _PRELOADED = (duckdb, pyarrow.compute, pyarrow.parquet)
@@ -85,10 +85,13 @@ class Worker:
         if step == self._order.wait_before:
             self._wait()
         self._note("begin", step)
+        before = None if self._store is None else self._store._version().lsn
         try:
             act()
         except BacktestrError as error:
             self._note("failed", f"{step} {type(error).__name__}: {error}")
+            if before is not None and not isinstance(error, StorePoisonedError) and self._opened().refresh() != before:
+                self._note("broken", f"{step} failed and was committed")
             if not self._order.retries:
                 raise SystemExit(0) from None
             self._retry(step, act)
