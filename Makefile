@@ -45,7 +45,7 @@ deep: $(STAMPS)/extension ## Property tests with 5,000 examples each
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest tests
 
 .PHONY: crash
-crash: $(STAMPS)/extension ## Kill, cut off, fill up and damage stores for hours; CRASH_KILLS=500 and the like do less
+crash: $(STAMPS)/extension ## Kill, cut off, fill up and damage stores for an hour; CRASH_KILLS=500 and the like do less
 	CRASH_PROFILE=long $(BIN)/pytest tests/crash
 
 .PHONY: bench

@@ -13,11 +13,11 @@ from tests.crash.forks import Forks
 
 COUNTS = {
     "kills": {"ci": 300, "long": 10_000},
-    "points": {"ci": 100, "long": 1_000_000},
+    "points": {"ci": 80, "long": 1_000_000},
     "log_bits": {"ci": 1, "long": 8},
     "flips": {"ci": 1_000, "long": 10_000},
     "short_writes": {"ci": 3, "long": 200},
-    "fills": {"ci": 5, "long": 300},
+    "fills": {"ci": 4, "long": 300},
     "cuts": {"ci": 20, "long": 200},
 }
 """What each rig does, by profile; CRASH_KILLS=500 and the like override one."""
