@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -54,9 +55,14 @@ class Forks:
         try:
             return int(self._answer(patience_s))
         except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
+            self.kill(pid)
             self._answer()
             raise HungError(f"worker {pid} did not end within {patience_s:.0f} s") from None
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker that `wait` has not been called for; one that has just ended is no error."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     def has_ended(self, within_s: float) -> bool:
         """Whether the worker ends within some time."""

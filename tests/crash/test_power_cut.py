@@ -5,9 +5,7 @@ What a kill cannot show: a killed process leaves its writes in the system's memo
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import time
 from collections import Counter
@@ -71,7 +69,7 @@ def _cut(
     disk.cut_power()
     late = Diary.read(diary_path)
     if not forks.has_ended(_GRACE_S):
-        os.kill(pid, signal.SIGKILL)
+        forks.kill(pid)
     forks.wait(pid)
     assert not (broken := Diary.read(diary_path).broken), broken
     disk.restart()
@@ -112,7 +110,7 @@ def test_syncs_left_out_lose_what_was_acknowledged(
             while not (diary.exists() and "wait close" in diary.read_text(encoding="utf-8")):
                 time.sleep(_PAUSE_S)
             disk.cut_power()
-            os.kill(pid, signal.SIGKILL)
+            forks.kill(pid)
             forks.wait(pid)
             disk.restart()
             figures.update(cuts=1, lost=_is_lost(store, states_of(State(), plan)[-1]))

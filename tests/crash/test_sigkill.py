@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -82,7 +80,7 @@ class _Rig:
         is_there = self._is_there()
         pid = self._forks.start(Order(str(self._store), str(self._diary), plan))
         if not self._forks.has_ended(self._random.uniform(0, self._longest_s * (1 if is_there else _CREATING))):
-            os.kill(pid, signal.SIGKILL)
+            self._forks.kill(pid)
         self._forks.wait(pid)
         self.figures["kills"] += 1
         diary = Diary.read(self._diary)
