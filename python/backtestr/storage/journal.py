@@ -12,6 +12,7 @@ from backtestr.errors import (
     LogCorruptError,
     MigrationNewerError,
     StoreClosedError,
+    StoreError,
     StoreFullError,
     StoreIOError,
     StorePoisonedError,
@@ -49,7 +50,7 @@ class Journal:
         self._poison: str | None = None
         self._is_closed = False
         self._mutex = threading.RLock()
-        self.writing = Turn(self._fill)
+        self.writing = Turn(layout.root, self._fill)
         self.version = Version()
 
     def refresh(self) -> Version:
@@ -141,7 +142,8 @@ class Journal:
                     self._sweep()
                     make_reserve(self._layout)
                     self.refresh()
-                except MigrationNewerError:
+                except BaseException:
+                    # the next call begins anew: it may not go on from a version that is not the last
                     self._stop()
                     raise
             return self.version
@@ -150,7 +152,7 @@ class Journal:
         """Append one record; it is durable and visible when this returns.
 
         Raises:
-            StorePoisonedError: the append failed; whether it is durable is known after reopening.
+            StorePoisonedError: it failed; whether it is durable is known after reopening.
             StoreClosedError: the store was closed.
         """
         with self._mutex:
@@ -160,10 +162,10 @@ class Journal:
             try:
                 lsn, _ = self._log.submit(commit.encode(), time.time_ns())
                 self._log.wait(lsn)
-            except StoreIOError as error:
+                return self.refresh()
+            except (StoreError, OSError) as error:
                 self._poison = str(error)
                 raise StorePoisonedError(f"committing: {error}; close the store and open it again") from error
-            return self.refresh()
 
     def close(self) -> None:
         """Release the writer's lock, once the change under way is committed."""
