@@ -21,6 +21,10 @@ COLUMNS = ["symbol", "timestamp_utc", "open", "high", "low", "close", "volume", 
 Bars = set[tuple[Any, ...]]
 
 
+POISONED = ("StorePoisonedError", "StoreFullError")
+"""What an error begins with that stops the writer: what it was about is in doubt."""
+
+
 @dataclass(frozen=True)
 class Diary:
     """What a worker noted outside the store: an intent before and an acknowledgement after each step."""

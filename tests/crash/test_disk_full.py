@@ -14,7 +14,7 @@ import backtestr as bt
 from tests.crash.forks import Forks
 from tests.crash.mounts import small_tmpfs, why_not
 from tests.crash.operations import State, draw_plan, states_of
-from tests.crash.oracle import Diary, judge
+from tests.crash.oracle import POISONED, Diary, judge
 from tests.crash.worker import Order
 
 _DISK_BYTES = 24 << 20
@@ -52,7 +52,7 @@ def _fill(
     diary = Diary.read(diary_path)
     assert not diary.broken, diary.broken
     for error in diary.failed.values():
-        assert error.startswith(("StoreIOError", "StorePoisonedError")), error
+        assert error.startswith(("StoreIOError", *POISONED)), error
     figures.update(fills=1, acknowledged=diary.acknowledged, refused=len(diary.failed))
     ballast.unlink()
     if not diary.done:
@@ -61,6 +61,6 @@ def _fill(
     with bt.open(store) as opened:
         opened.checkpoint()
     # what was refused before it came to the log is not in doubt
-    is_in_doubt = any(error.startswith("StorePoisonedError") for error in diary.failed.values())
+    is_in_doubt = any(error.startswith(POISONED) for error in diary.failed.values())
     allowed = states[at : at + 1 + is_in_doubt]
     return allowed[judge(store, allowed, is_deep=True)]

@@ -17,7 +17,7 @@ import pytest
 import backtestr as bt
 from tests.crash.forks import Forks
 from tests.crash.operations import OPERATIONS
-from tests.crash.oracle import Diary, judge
+from tests.crash.oracle import POISONED, Diary, judge
 from tests.crash.scenarios import SCENARIOS, lay_out
 from tests.crash.strace import Call, inject, record, why_not
 from tests.crash.worker import Order
@@ -118,7 +118,7 @@ def test_short_writes(bench: Bench, count: Callable[[str], int], seed: int, figu
         assert bench.forks.wait(bench.forks.start(order)) == 0
         diary = Diary.read(Path(order.diary))
         assert not diary.broken, diary.broken
-        is_in_doubt = any(error.startswith("StorePoisonedError") for error in diary.failed.values())
+        is_in_doubt = any(error.startswith(POISONED) for error in diary.failed.values())
         allowed = SCENARIOS[scenario].states[diary.acknowledged :][: 1 + is_in_doubt]
         figures["failed" if diary.failed else "succeeded"] += 1
         bt.open(order.store).close()
@@ -160,8 +160,8 @@ def _check_failures(diary: Diary) -> None:
     """A step that failed poisoned the writer, or changed nothing and succeeds when it is done again."""
     for step, error in diary.failed.items():
         if step.startswith("retry-"):
-            assert error.startswith("StorePoisonedError"), error
-        elif error.startswith("StorePoisonedError") and step.isdecimal():
+            assert error.startswith(POISONED), error
+        elif error.startswith(POISONED) and step.isdecimal():
             assert f"retry-{step}" in diary.failed, f"a poisoned writer went on after: {error}"
         else:
             assert step in diary.done, f"not done again after: {error}"

@@ -16,7 +16,7 @@ from tests.store.test_merge import trades
 
 
 def refuse(*_: Any, **__: Any) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def test_a_store_that_cannot_be_made_can_be_made_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

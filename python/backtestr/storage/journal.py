@@ -193,7 +193,7 @@ class Journal:
         release_reserve(self._layout)
         self._poison = f"the disk is full: {error}"
         return StoreFullError(
-            f"writing store {self._layout.root}: the disk is full ({error}); nothing was committed. "
+            f"writing store {self._layout.root}: the disk is full ({error}); the change is not acknowledged. "
             "Close the store, open it again, and make room by delete() and gc()"
         )
 
