@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod boundary;
+mod encode;
 mod errors;
 mod layout;
 mod log;
@@ -21,6 +22,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::encode::encode_parquet;
     #[pymodule_export]
     use crate::layout::{measure_layout, narrow, widen};
     #[pymodule_export]
