@@ -22,6 +22,9 @@ def bar_schema() -> pa.Schema:
 
 def parse_text(chunk: bytes, spec: str, *, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]: ...
 def parse_binance(chunk: bytes, *, clock: str, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]: ...
+def row_end(tail: bytes, data: bytes, quote: str | None) -> int:
+    """Where the last row ends that surely ends in ``data``, whose first row begins in ``tail``; 0 where none does."""
+
 def tick_schema() -> pa.Schema:
     """Canonical columns of ticks.
 

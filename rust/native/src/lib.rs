@@ -31,7 +31,7 @@ mod _native {
     #[pymodule_export]
     use crate::models::{timeframe_label, timeframe_ns};
     #[pymodule_export]
-    use crate::parse::{parse_binance, parse_text};
+    use crate::parse::{parse_binance, parse_text, row_end};
     #[pymodule_export]
     use crate::schema::{bar_schema, tick_schema};
     #[pymodule_export]

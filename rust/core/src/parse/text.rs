@@ -30,7 +30,7 @@ pub fn parse_text(chunk: &[u8], spec: &TextSpec, last: bool, first_line: u64) ->
     let end = if last { chunk.len() } else { memrchr(b'\n', chunk).map_or(0, |at| at + 1) };
     let text = Text { bytes: &chunk[..end], first_line, separator, quote };
     text.check_bytes()?;
-    let (mut reader, mut columns) = Reader::compile(spec, end / 32)?;
+    let (mut reader, mut columns) = Reader::compile(spec, rows_of(text.bytes))?;
     let mut marks = Marks::new(text.bytes, [separator, b'\n', quote.unwrap_or(b'\n')]);
     let mut cells = vec![Cell::default(); reader.targets.len()];
     let mut start = 0;
@@ -50,6 +50,23 @@ pub fn parse_text(chunk: &[u8], spec: &TextSpec, last: bool, first_line: u64) ->
         lines: memchr_iter(b'\n', &chunk[..start]).count() as u64,
         skipped: 0,
     })
+}
+
+/// About how many rows a text has, and not many more: memory that is asked for may be filled with zeros whole.
+fn rows_of(text: &[u8]) -> usize {
+    let head = &text[..text.len().min(1 << 16)];
+    let lines = memchr_iter(b'\n', head).count() + 1;
+    let rows = lines as u64 * text.len() as u64 / head.len().max(1) as u64;
+    (rows + rows / 32) as usize + 1
+}
+
+/// Where the last row ends that surely ends in `data`, whose first row begins in `tail`; 0 where none does.
+pub fn row_end(tail: &[u8], data: &[u8], quote: Option<u8>) -> usize {
+    let end = memrchr(b'\n', data).map_or(0, |at| at + 1);
+    // Quotes come in pairs, doubled ones too, so an odd one before a line's end is open there.
+    let count = |quote, text: &[u8]| memchr_iter(quote, text).count();
+    let is_open = quote.is_some_and(|quote| (count(quote, tail) + count(quote, &data[..end])) % 2 == 1);
+    if is_open { 0 } else { end }
 }
 
 fn one_byte(what: &str, letter: char) -> Result<u8> {
