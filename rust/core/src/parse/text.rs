@@ -3,7 +3,8 @@
 use memchr::{memchr, memchr_iter, memrchr};
 
 use super::Parsed;
-use super::fields::{Cell, Reader};
+use super::columns::Columns;
+use super::fields::{Block, Cell, Reader};
 use super::scan::Marks;
 use super::spec::TextSpec;
 use crate::error::{Error, Result};
@@ -29,27 +30,16 @@ pub fn parse_text(chunk: &[u8], spec: &TextSpec, last: bool, first_line: u64) ->
     let quote = spec.quote.map(|quote| one_byte("quote", quote)).transpose()?;
     let end = if last { chunk.len() } else { memrchr(b'\n', chunk).map_or(0, |at| at + 1) };
     let text = Text { bytes: &chunk[..end], first_line, separator, quote };
-    text.check_bytes()?;
-    let (mut reader, mut columns) = Reader::compile(spec, rows_of(text.bytes))?;
     let mut marks = Marks::new(text.bytes, [separator, b'\n', quote.unwrap_or(b'\n')]);
-    let mut cells = vec![Cell::default(); reader.targets.len()];
-    let mut start = 0;
-    while start < end {
-        let Some((next, count)) = text.row(start, &mut marks, &reader, &mut cells, last)? else { break };
-        if count > 0 {
-            reader.row(&cells, start as u32, &mut columns);
-        }
-        start = next;
+    let parsed = text.rows(spec, &mut marks, last);
+    if parsed.is_err() || !marks.are_plain() {
+        text.check_bytes()?;
     }
+    let (columns, start, lines) = parsed?;
     if chunk.len() - start > MAX_ROW_BYTES && start < end.max(1) {
         return Err(text.error(start, 0, "a row longer than 1 MiB"));
     }
-    Ok(Parsed {
-        batch: columns.finish()?,
-        consumed: start,
-        lines: memchr_iter(b'\n', &chunk[..start]).count() as u64,
-        skipped: 0,
-    })
+    Ok(Parsed { batch: columns.finish()?, consumed: start, lines, skipped: 0 })
 }
 
 /// About how many rows a text has, and not many more: memory that is asked for may be filled with zeros whole.
@@ -97,6 +87,32 @@ impl<'a> Text<'a> {
     fn column_at(&self, at: usize) -> usize {
         let line = memrchr(b'\n', &self.bytes[..at]).map_or(0, |end| end + 1);
         memchr_iter(self.separator, &self.bytes[line..at]).count() + 1
+    }
+
+    /// All complete rows: their columns, where they end, and the lines up to there.
+    fn rows(&self, spec: &TextSpec, marks: &mut Marks<'a>, last: bool) -> Result<(Columns<'a>, usize, u64)> {
+        let (mut reader, mut columns) = Reader::compile(spec, rows_of(self.bytes))?;
+        let fields = reader.targets.len();
+        let mut block = Block::new(fields);
+        let mut cells = vec![Cell::default(); fields];
+        let (mut start, mut lines) = (0, 0);
+        while start < self.bytes.len() {
+            let Some((next, count)) = self.row(start, marks, &reader, &mut cells, last)? else { break };
+            if count > 0 {
+                block.push(&cells, start as u32);
+                if block.is_full() {
+                    reader.read(&mut block, &mut columns);
+                }
+            }
+            lines += 1;
+            start = next;
+        }
+        reader.read(&mut block, &mut columns);
+        // Blank lines and rows end one line each, unless a quoted text holds more of them.
+        if reader.may_hold_lines() || !self.bytes[..start].ends_with(b"\n") {
+            lines = memchr_iter(b'\n', &self.bytes[..start]).count() as u64;
+        }
+        Ok((columns, start, lines))
     }
 
     fn check_bytes(&self) -> Result<()> {
