@@ -335,6 +335,18 @@ mod tests {
         }
 
         #[test]
+        fn eight_decimals_at_once_read_as_one_by_one(value in -MAX_FIXED..=MAX_FIXED, at in 0usize..21, byte in any::<u8>()) {
+            let (sign, size) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
+            let mut text = format!("{sign}{}.{:08}", size / 100_000_000, size % 100_000_000).into_bytes();
+            prop_assert_eq!(parse_exact(&text, 0), Fixed::ok(value));
+            if let Some(changed) = text.get_mut(at) {
+                *changed = byte;
+            }
+            let expected = scan(&text).map_or(Fixed::fault(NOT_A_NUMBER), |written| fit(&written, 0));
+            prop_assert_eq!(parse_exact(&text, 0), expected);
+        }
+
+        #[test]
         fn cents_survive_floats(cents in -9_007_199_254_740_991_i64..9_007_199_254_740_991) {
             let text = format!("{}{}.{:02}", if cents < 0 { "-" } else { "" }, cents.abs() / 100, cents.abs() % 100);
             let float: f64 = text.parse().map_err(|_| TestCaseError::fail("float"))?;

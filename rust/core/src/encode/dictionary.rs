@@ -42,8 +42,7 @@ impl<T: Word> Table<T> {
     #[inline]
     fn find(&mut self, value: T) -> u32 {
         let mut slot = self.slot(value);
-        loop {
-            let Some(index) = self.slots[slot].checked_sub(1) else { break };
+        while let Some(index) = self.slots[slot].checked_sub(1) {
             if self.entries[index as usize] == value {
                 return index;
             }
