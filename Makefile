@@ -44,6 +44,10 @@ docs-test: $(STAMPS)/extension ## Only the doctests and the code of README and d
 deep: $(STAMPS)/extension ## Property tests with 5,000 examples each
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest tests
 
+.PHONY: crash
+crash: $(STAMPS)/extension ## Kill, cut off, fill up and damage stores for an hour; CRASH_KILLS=500 and the like do less
+	CRASH_PROFILE=long $(BIN)/pytest tests/crash
+
 .PHONY: bench
 bench: $(STAMPS)/extension ## Benchmarks, each beside a peer
 	$(BIN)/pytest benches --quiet --capture=no

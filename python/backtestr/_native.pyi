@@ -22,6 +22,9 @@ def bar_schema() -> pa.Schema:
 
 def parse_text(chunk: bytes, spec: str, *, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]: ...
 def parse_binance(chunk: bytes, *, clock: str, last: bool, first_line: int) -> tuple[pa.RecordBatch, int, int, int]: ...
+def row_end(tail: bytes, data: bytes, quote: str | None) -> int:
+    """Where the last row ends that surely ends in ``data``, whose first row begins in ``tail``; 0 where none does."""
+
 def tick_schema() -> pa.Schema:
     """Canonical columns of ticks.
 
@@ -88,6 +91,28 @@ def narrow(data: Any, layout: Sequence[tuple[bool, bool, int, int]]) -> pa.Table
 
 def widen(data: Any, schema: pa.Schema) -> pa.Table:
     """The rows in the canonical types of a schema; columns that they lack are null."""
+
+def encode_parquet(
+    data: Any,
+    groups: Sequence[tuple[int, int]],
+    layout: Sequence[tuple[bool, bool, int, int]],
+    *,
+    field_ids: Sequence[int],
+    delta: Sequence[bool],
+    sorted_by: Sequence[str],
+    zstd_level: int,
+) -> bytes:
+    """A Parquet file of rows in canonical types.
+
+    Args:
+        data: the rows.
+        groups: row groups as (start, stop), one behind the other from row 0.
+        layout: per column, what its values need.
+        field_ids: per column, what names it in files.
+        delta: per column, whether it is delta-encoded where it is stored in 64 bits; others have dictionaries.
+        sorted_by: names of the columns that the rows are sorted by.
+        zstd_level: compression level.
+    """
 
 @final
 class ParquetStitcher:

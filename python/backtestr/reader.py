@@ -27,6 +27,7 @@ from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout
 from backtestr.storage.lease import Lease
 from backtestr.storage.read import Reader
+from backtestr.storage.refusals import typed_refusals
 from backtestr.storage.session import Session, remove_folder
 from backtestr.storage.snapshot import Version
 
@@ -44,18 +45,19 @@ class StoreReader:
         if self._settings.network_fs == "refuse":
             machine.refuse_network(layout.root)
         journal = Journal(layout, known_schema())
-        if not read_only and not layout.identity.exists():
-            create_store(layout, journal, self._settings.materialized_timeframes)
-        layout.check()
-        # It holds everything until the version is known: a clean-up may be at work between.
-        lease = Lease(layout, journal)
-        try:
-            journal.refresh()
-        except BaseException:
+        with typed_refusals(f"opening store {layout.root}"):
+            if not read_only and not layout.identity.exists():
+                create_store(layout, journal, self._settings.materialized_timeframes)
+            layout.check()
+            # It holds everything until the version is known: a clean-up may be at work between.
+            lease = Lease(layout, journal)
+            try:
+                journal.refresh()
+            except BaseException:
+                lease.settle()
+                lease.leave()
+                raise
             lease.settle()
-            lease.leave()
-            raise
-        lease.settle()
         self._pinned: Version | None = None
         self._unpin: weakref.finalize[Any, Any] | None = None
         reader = Reader(layout, verify=self._settings.verify == "always")

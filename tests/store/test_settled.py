@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import backtestr as bt
@@ -176,7 +175,7 @@ def test_a_load_that_fails_leaves_the_store_as_it_was(
         def refuse(*_: object, **__: object) -> None:
             raise OSError("no space left on device")
 
-        monkeypatch.setattr(pq.ParquetWriter, "write_table", refuse)
+        monkeypatch.setattr("backtestr.storage.write.encode", refuse)
         with pytest.raises(OSError, match="no space"):
             store.ingest(path, feed="f")
         monkeypatch.undo()
@@ -188,7 +187,7 @@ def test_a_load_that_fails_leaves_the_store_as_it_was(
 
 
 def test_a_file_holds_no_more_bytes_than_allowed(tmp_path: Path) -> None:
-    with bt.open(tmp_path / "s", max_file_bytes=20_000) as store:
+    with bt.open(tmp_path / "s", max_file_bytes=15_000) as store:
         rows = [(n // 50, f"{100 + (n * 7919) % 9973 / 100:.2f}", str(1 + (n * 104_729) % 997)) for n in range(60_000)]
         store.ingest(trades(rows), feed="f")
         paths = list((tmp_path / "s" / "data" / "ticks").rglob("*.parquet"))

@@ -83,11 +83,15 @@ def create_store(layout: Layout, journal: Journal, timeframes: Iterable[str]) ->
         StoreLockedError: another process does the same.
     """
     refuse_strangers(layout.root)
-    if journal.create().lsn == 0:
-        commit = _initial_commit(timeframes)
-        write_empty_files(layout, commit.rows["data_columns"])
-        journal.commit(commit)
-    layout.name()
+    try:
+        if journal.create().lsn == 0:
+            commit = _initial_commit(timeframes)
+            write_empty_files(layout, commit.rows["data_columns"])
+            journal.commit(commit)
+        layout.name()
+    except BaseException:
+        journal.close()
+        raise
 
 
 def applied_rows(migrations: Iterable[Migration]) -> pa.Table:

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from backtestr import _native
@@ -217,7 +216,7 @@ def parsed_batches(
         tail = _skip(stream, skip_lines)
         while True:
             data = stream.read(CHUNK_BYTES)
-            cut = 0 if stream.ended else _row_end(tail, data, quote)
+            cut = 0 if stream.ended else _native.row_end(tail, data, quote)
             part = b"".join((tail, memoryview(data)[:cut])) if cut else tail + data
             tail = data[cut:] if cut else b""
             running.append((part, pool.submit(parse, part, stream.ended, 1)))
@@ -233,16 +232,6 @@ def parsed_batches(
     finally:
         pool.shutdown(cancel_futures=True)
         stream.close()
-
-
-def _row_end(tail: bytes, data: bytes, quote: str | None) -> int:
-    """The end of the last line in the data, if it is surely the end of a row that the tail began; else 0."""
-    end = data.rfind(b"\n") + 1
-    if quote is None:
-        return end
-    # Quotes come in pairs, doubled ones too, so an odd one before a line's end is open there.
-    quotes = np.count_nonzero(np.frombuffer(data, np.uint8)[:end] == ord(quote))
-    return 0 if (quotes + tail.count(quote.encode())) % 2 else end
 
 
 def _skip(stream: TextStream, lines: int) -> bytes:

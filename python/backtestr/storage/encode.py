@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from backtestr._native import measure_layout, narrow
+from backtestr._native import encode_parquet, measure_layout
 from backtestr.schema import FIELD_IDS
 from backtestr.storage.groups import Groups
 from backtestr.storage.layout import BARS, TICKS
@@ -33,18 +32,16 @@ def encode(table: str, rows: pa.Table, groups: Groups, columns: ColumnLayouts, *
         columns: the layout that fits the rows.
         zstd_level: compression level.
     """
-    sink = pa.BufferOutputStream()
-    writer = None
-    for start, stop in groups:
-        # group by group: what is narrowed stays in the cache and its memory is used again
-        narrowed = narrow(rows.slice(start, stop - start), columns)
-        if writer is None:
-            schema = pa.schema([stored_field(table, column) for column in narrowed.schema])
-            writer = pq.ParquetWriter(sink, schema, **_options(table, schema, zstd_level))
-        writer.write_table(_own_dictionaries(narrowed, schema), row_group_size=stop - start)
-    assert writer is not None  # noqa: S101 - a piece has rows
-    writer.close()
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    ids = FIELD_IDS[table]
+    return encode_parquet(
+        rows,
+        groups,
+        columns,
+        field_ids=[ids[name] for name in rows.column_names],
+        delta=[name in _DELTA for name in rows.column_names],
+        sorted_by=[*KEYS[table], "timestamp_utc"],
+        zstd_level=zstd_level,
+    )
 
 
 def measure_bytes(ticks: pa.Table, *, zstd_level: int) -> int:
@@ -77,35 +74,3 @@ def layout_of(column: pa.Field | None) -> ColumnLayout:
     elif pa.types.is_timestamp(column.type):
         digits = {"s": 0, "ms": 3, "us": 6, "ns": 9}[column.type.unit]
     return True, column.nullable, digits, whole
-
-
-def _options(table: str, schema: pa.Schema, zstd_level: int) -> dict[str, object]:
-    delta = {name: "DELTA_BINARY_PACKED" for name in schema.names if name in _DELTA}
-    delta = {name: how for name, how in delta.items() if not pa.types.is_decimal128(schema.field(name).type)}
-    keys = [*KEYS[table], "timestamp_utc"]
-    return {
-        "compression": "zstd",
-        "compression_level": zstd_level,
-        "use_dictionary": [name for name in schema.names if name not in delta],
-        "column_encoding": delta,
-        "store_decimal_as_integer": True,
-        "store_schema": False,
-        "write_page_checksum": True,
-        "write_page_index": True,
-        "data_page_size": 64 << 10,
-        "sorting_columns": [pq.SortingColumn(schema.get_field_index(name)) for name in keys],
-    }
-
-
-def _own_dictionaries(group: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The group with dictionaries of its own values only: a file's whole dictionary in every group is waste."""
-    group = group.combine_chunks()
-    columns = []
-    for column, values in zip(schema, group.columns, strict=True):
-        if pa.types.is_dictionary(column.type) and values.num_chunks:
-            whole = values.chunk(0)
-            if len(whole.dictionary) > 1:
-                codes = whole.indices.dictionary_encode()
-                values = pa.DictionaryArray.from_arrays(codes.indices, whole.dictionary.take(codes.dictionary))  # noqa: PLW2901
-        columns.append(values)
-    return pa.Table.from_arrays(columns, schema=schema)

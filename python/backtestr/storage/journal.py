@@ -13,6 +13,7 @@ from backtestr.errors import (
     LogCorruptError,
     MigrationNewerError,
     StoreClosedError,
+    StoreError,
     StoreFullError,
     StoreIOError,
     StorePoisonedError,
@@ -57,9 +58,9 @@ class Journal:
         self._is_closed = False
         self._mutex = threading.RLock()
         files, rows = threading.RLock(), threading.RLock()
-        self.flushing = Turn(self._fill, files)
-        self.admission = Turn(self._fill, rows)
-        self.writing = Turn(self._fill, files, rows)
+        self.flushing = Turn(layout.root, self._fill, files)
+        self.admission = Turn(layout.root, self._fill, rows)
+        self.writing = Turn(layout.root, self._fill, files, rows)
         self._coming: deque[Version] = deque()
         self.version = self.ahead = Version()
 
@@ -153,6 +154,7 @@ class Journal:
                     make_reserve(self._layout)
                     self.ahead = self.refresh()
                 except BaseException:
+                    # the next call begins anew: it may not go on from a version that is not the last
                     self._log = log
                     self._stop()
                     raise
@@ -163,7 +165,7 @@ class Journal:
         """Append one record; it is durable and visible when this returns.
 
         Raises:
-            StorePoisonedError: the append failed; whether it is durable is known after reopening.
+            StorePoisonedError: it failed; whether it is durable is known after reopening.
             StoreClosedError: the store was closed.
         """
         return self.wait(self.submit(commit))
@@ -200,7 +202,7 @@ class Journal:
             return self.version
         try:
             log.wait(lsn)
-        except StoreIOError as error:
+        except (StoreError, OSError) as error:
             raise (self._fill(error) if is_disk_full(error) else self._poisoned(error)) from error
         with self._mutex:
             durable = log.durable_lsn
@@ -240,7 +242,7 @@ class Journal:
         release_reserve(self._layout)
         self._poison = f"the disk is full: {error}"
         return StoreFullError(
-            f"writing store {self._layout.root}: the disk is full ({error}); nothing was committed. "
+            f"writing store {self._layout.root}: the disk is full ({error}); the change is not acknowledged. "
             "Close the store, open it again, and make room by delete() and gc()"
         )
 

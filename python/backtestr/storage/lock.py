@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -32,12 +33,18 @@ class WriterLock:
             raise StoreLockedError(
                 f"store {path.parent} is being written by {_holder(path)}; close it there, or open with read_only=True"
             ) from None
+        except OSError:
+            self._file.close()
+            raise
         forget_in_children(self)
-        _note(path).write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+        # the note is for people: without it the lock is as good
+        with contextlib.suppress(OSError):
+            _note(path).write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
 
     def release(self) -> None:
         """Let the next writer in."""
-        _note(self._path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _note(self._path).unlink(missing_ok=True)
         self._file.close()
         _held.discard(self)
 

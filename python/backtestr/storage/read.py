@@ -199,6 +199,11 @@ class Reader:
 def _decoded(parquet: pq.ParquetFile, file: File, groups: list[int], schema: pa.Schema) -> pa.Table:
     present = [name for name in schema.names if name in parquet.schema_arrow.names]
     try:
-        return parquet.read_row_groups(groups, columns=present, use_threads=len(groups) > 1)
+        stored = parquet.read_row_groups(groups, columns=present, use_threads=len(groups) > 1)
+        for column in stored.columns:
+            # no checksum covers a page's header: where it hides the dictionary, the codes point at nothing
+            if pa.types.is_dictionary(column.type):
+                column.validate(full=True)
+        return stored
     except (OSError, pa.ArrowException) as error:
         raise DataCorruptError(f"{file.path} does not decode: {error}; restore the file") from error

@@ -8,10 +8,12 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 from backtestr.errors import StoreFullError
 from backtestr.storage.layout import Layout
+from backtestr.storage.refusals import typed_refusals
 
 BYTES = 4 * 1024**2
 _ROOM = 8
@@ -50,20 +52,26 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 class Turn:
-    """The turn to change a store: one thread's at a time. An error of a full disk that leaves it has another class.
+    """The turn to change a store: one thread's at a time. What the system refuses leaves it as an error of the store.
 
     Args:
+        root: the store's folder.
         when_full: told what happened; gives the error to raise.
         locks: held while the turn lasts, taken in this order.
     """
 
-    def __init__(self, when_full: Callable[[BaseException], StoreFullError], *locks: threading.RLock) -> None:
+    def __init__(
+        self, root: Path, when_full: Callable[[BaseException], StoreFullError], *locks: threading.RLock
+    ) -> None:
+        self._root = root
         self._locks = locks
         self._when_full = when_full
 
     def __enter__(self) -> None:
-        for lock in self._locks:
-            lock.acquire()
+        with contextlib.ExitStack() as taken:
+            for lock in self._locks:
+                taken.enter_context(lock)
+            taken.pop_all()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -71,6 +79,9 @@ class Turn:
         try:
             if error is not None and not isinstance(error, StoreFullError) and is_disk_full(error):
                 raise self._when_full(error) from error
+            if isinstance(error, OSError):
+                with typed_refusals(f"writing to store {self._root}"):
+                    raise error
         finally:
             for lock in reversed(self._locks):
                 lock.release()

@@ -101,6 +101,18 @@ fn parse_short(text: &[u8], shift: i32) -> Option<i64> {
     }
     let negative = *text.first()? == b'-';
     let text = &text[usize::from(negative)..];
+    if shift == 0 {
+        // All eight decimals, as many exchanges print them.
+        if let Some((whole @ [_, ..], [b'.', places @ ..])) = text.split_last_chunk::<9>()
+            && let Some(places) = eight_digits(*places)
+            && let Some(whole) = whole.iter().try_fold(0, |sum: i64, byte| {
+                byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0'))
+            })
+        {
+            let value = whole * POWERS[8] + places;
+            return Some(if negative { -value } else { value });
+        }
+    }
     let (mut digits, mut decimals, mut point) = (0_i64, 0_usize, 0_usize);
     for byte in text {
         let digit = byte.wrapping_sub(b'0');
@@ -120,6 +132,22 @@ fn parse_short(text: &[u8], shift: i32) -> Option<i64> {
     }
     let value = digits * POWERS[power as usize];
     Some(if negative { -value } else { value })
+}
+
+/// Eight digits at once: neighbours are joined to pairs, and those weighed by one multiplication.
+#[inline]
+pub(crate) fn eight_digits(text: [u8; 8]) -> Option<i64> {
+    let text = u64::from_le_bytes(text);
+    let digits = text.wrapping_sub(0x3030_3030_3030_3030);
+    let beyond_nine = digits.wrapping_add(0x7676_7676_7676_7676);
+    if (text | digits | beyond_nine) & 0x8080_8080_8080_8080 != 0 {
+        return None;
+    }
+    let pairs = digits * 10 + (digits >> 8);
+    let weigh = |pairs: u64, weights: u64| (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(weights);
+    let high = weigh(pairs, 100 + (1_000_000 << 32));
+    let low = weigh(pairs >> 16, 1 + (10_000 << 32));
+    Some((high.wrapping_add(low) >> 32) as i64)
 }
 
 fn fit(written: &Written, shift: i32) -> Fixed {
@@ -304,6 +332,18 @@ mod tests {
         fn every_fixed_number_reads_back(value in -MAX_FIXED..=MAX_FIXED) {
             prop_assert_eq!(parse_exact(to_decimal(value).to_string().as_bytes(), 0), Fixed::ok(value));
             prop_assert_eq!(from_decimal(to_decimal(value)), Fixed::ok(value));
+        }
+
+        #[test]
+        fn eight_decimals_at_once_read_as_one_by_one(value in -MAX_FIXED..=MAX_FIXED, at in 0usize..21, byte in any::<u8>()) {
+            let (sign, size) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
+            let mut text = format!("{sign}{}.{:08}", size / 100_000_000, size % 100_000_000).into_bytes();
+            prop_assert_eq!(parse_exact(&text, 0), Fixed::ok(value));
+            if let Some(changed) = text.get_mut(at) {
+                *changed = byte;
+            }
+            let expected = scan(&text).map_or(Fixed::fault(NOT_A_NUMBER), |written| fit(&written, 0));
+            prop_assert_eq!(parse_exact(&text, 0), expected);
         }
 
         #[test]

@@ -9,7 +9,12 @@ use std::sync::Arc;
 
 use crate::boundary::{ArrowInput, enter, table};
 
-type Layout = (bool, bool, u8, u8);
+pub(crate) type Layout = (bool, bool, u8, u8);
+
+pub(crate) fn column_layouts(layout: Vec<Layout>) -> Vec<ColumnLayout> {
+    let columns = layout.into_iter();
+    columns.map(|(present, nulls, digits, whole)| ColumnLayout { present, nulls, digits, whole }).collect()
+}
 
 /// Each column's layout as (present, nulls, digits, whole), over all batches.
 #[pyfunction]
@@ -32,10 +37,7 @@ pub(crate) fn narrow<'py>(
     data: ArrowInput,
     layout: Vec<Layout>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let layout: Vec<_> = layout
-        .into_iter()
-        .map(|(present, nulls, digits, whole)| ColumnLayout { present, nulls, digits, whole })
-        .collect();
+    let layout = column_layouts(layout);
     let (schema, batches) = enter(py, || {
         let empty = layout::narrow(&RecordBatch::new_empty(data.schema), &layout)?;
         let batches =

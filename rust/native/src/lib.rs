@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod boundary;
+mod encode;
 mod errors;
 mod layout;
 mod log;
@@ -22,13 +23,15 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::encode::encode_parquet;
+    #[pymodule_export]
     use crate::layout::{measure_layout, narrow, widen};
     #[pymodule_export]
     use crate::log::{LogReader, LogWriter, crc32c, remove_segments, sync_file, sync_folder};
     #[pymodule_export]
     use crate::models::{timeframe_label, timeframe_ns};
     #[pymodule_export]
-    use crate::parse::{parse_binance, parse_text};
+    use crate::parse::{parse_binance, parse_text, row_end};
     #[pymodule_export]
     use crate::schema::{bar_schema, tick_schema};
     #[pymodule_export]

@@ -57,3 +57,10 @@ pub(crate) fn parse_binance<'py>(
     })?;
     answer(py, parsed)
 }
+
+/// Where the last row ends that surely ends in `data`, whose first row begins in `tail`; 0 where none does.
+#[pyfunction]
+pub(crate) fn row_end(py: Python<'_>, tail: &[u8], data: &[u8], quote: Option<char>) -> PyResult<usize> {
+    let quote = quote.and_then(|quote| u8::try_from(quote).ok());
+    enter(py, || Ok(parse::row_end(tail, data, quote)))
+}

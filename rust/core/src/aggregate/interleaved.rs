@@ -32,6 +32,7 @@ impl Interleaved {
             made: Made::default(),
             unit_ns: input.unit_ns,
             length_ns,
+            rows: input.rows,
         };
         for chunk in &input.chunks {
             running.take(chunk)?;
@@ -73,12 +74,26 @@ struct Symbols {
     made: Made,
     unit_ns: i64,
     length_ns: i64,
+    /// Of the whole input.
+    rows: usize,
 }
 
 #[derive(Default)]
 struct Made {
     bars: Vec<Bar>,
     owners: Vec<u32>,
+}
+
+impl Made {
+    /// Make room for the bars to come, if they come as often as they did in the first rows.
+    fn reserve(&mut self, done: usize, rows: usize) {
+        let bars = self.bars.len();
+        if bars == self.bars.capacity() && bars > FIRST_BARS {
+            let expected = bars.saturating_mul(rows) / done;
+            let more = (expected + expected / 8).min(FIRST_BARS + rows / FEW_ROWS).saturating_sub(bars);
+            self.bars.reserve_exact(more.max(FIRST_BARS));
+        }
+    }
 }
 
 impl Sink for Made {
@@ -108,6 +123,7 @@ impl Symbols {
                 if self.carries[code].add_one(at, prices[row], volumes[row]) || self.disordered[code] {
                     continue;
                 }
+                self.made.reserve(chunk.first_row + row + 1, self.rows);
                 let one = row..row + 1;
                 let ticks = Ticks {
                     timestamp: &columns.timestamp[one.clone()],

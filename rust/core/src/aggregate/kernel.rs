@@ -288,41 +288,28 @@ const FEW_ROWS: usize = 16;
 #[inline]
 fn add<V: Fixed>(bar: &mut Bar, ticks: &Ticks<'_, V>, from: usize, end: i64) -> Result<usize, Stop> {
     let most = ticks.timestamp.len().min(from + MOST_ROWS);
-    let (times, prices, volumes) =
-        (&ticks.timestamp[from..most], &ticks.price[from..most], &ticks.volume[from..most]);
-    let (mut high, mut low, mut last) = (bar.high, bar.low, i64::MIN);
-    let (mut volume_sum, mut turnover, mut count) = (0_u128, 0_i128, 0_usize);
+    let to = from + stretch(&ticks.timestamp[from..most], end)?;
+    let (prices, volumes) = (&ticks.price[from..to], &ticks.volume[from..to]);
+    let (mut high, mut low) = (bar.high, bar.low);
+    let (mut volume_sum, mut turnover) = (0_u128, 0_i128);
     let (mut misfit, mut bits) = (0_i64, 0_u64);
-    let parts = times.chunks(FEW_ROWS).zip(prices.chunks(FEW_ROWS)).zip(volumes.chunks(FEW_ROWS));
-    for ((times, prices), volumes) in parts {
+    for (prices, volumes) in prices.chunks(FEW_ROWS).zip(volumes.chunks(FEW_ROWS)) {
         // As few accumulators as registers hold: sums kept in memory cost more than all the rest.
-        let (mut few, before) = (0_u64, count);
-        for ((&at, p), v) in times.iter().zip(prices).zip(volumes) {
-            if at >= end || at < last {
-                break;
-            }
+        let mut few = 0_u64;
+        for (p, v) in prices.iter().zip(volumes) {
             let (price, volume) = (p.low(), v.low());
-            last = at;
             misfit |= p.misfit() | v.sign();
             bits |= volume as u64;
             high = high.max(price);
             low = low.min(price);
             few = few.wrapping_add(volume as u64);
             turnover = turnover.wrapping_add(i128::from(price).wrapping_mul(i128::from(volume)));
-            count += 1;
         }
         volume_sum += u128::from(few);
-        if count - before < FEW_ROWS {
-            break;
-        }
-    }
-    let to = from + count;
-    if times.get(count).is_some_and(|at| *at < last) {
-        return Err(Stop::Disorder);
     }
     let is_large = |v: &V| !(0..=MAX_FIXED).contains(&v.low());
     // No volume has more than all bits of all volumes together.
-    let some_large = bits > MAX_FIXED as u64 && volumes[..count].iter().any(is_large);
+    let some_large = bits > MAX_FIXED as u64 && volumes.iter().any(is_large);
     if misfit != 0 || some_large || high > MAX_FIXED || low < -MAX_FIXED {
         return Err(Stop::Value(from, to));
     }
@@ -331,7 +318,7 @@ fn add<V: Fixed>(bar: &mut Bar, ticks: &Ticks<'_, V>, from: usize, end: i64) -> 
     }
     bar.close = ticks.price[to - 1].low();
     bar.parts = ALL;
-    bar.count += count as i64;
+    bar.count += (to - from) as i64;
     (bar.high, bar.low) = (high, low);
     bar.volume = bar.volume.checked_add(volume_sum as i128).ok_or(Stop::Overflow("volume", bar.start))?;
     bar.turnover = bar.turnover.checked_add(turnover).ok_or(Stop::Overflow("turnover", bar.start))?;

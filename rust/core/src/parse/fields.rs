@@ -73,6 +73,8 @@ pub(super) struct Reader {
     order: Vec<usize>,
     clock: Clock,
     day_clock: Clock,
+    /// The last date read from a field of its own.
+    day: Option<i64>,
 }
 
 impl Reader {
@@ -113,64 +115,93 @@ impl Reader {
             order,
             clock: Clock::new(spec.zone.as_deref(), spec.date.as_deref())?,
             day_clock: Clock::new(None, None)?,
+            day: None,
         };
         Ok((reader, columns))
     }
 
-    /// Read the fields of a row into the columns.
-    #[inline(always)]
-    pub(super) fn row<'a>(&mut self, cells: &[Cell<'a>], offset: u32, columns: &mut Columns<'a>) {
-        let mut faults = 0;
+    /// Whether a field may hold line ends, if texts may be quoted.
+    pub(super) fn may_hold_lines(&self) -> bool {
+        self.targets.iter().any(Target::may_hold_lines)
+    }
+
+    /// Read the rows of a block into the columns, one field of all of them after the other, and empty it.
+    pub(super) fn read<'a>(&mut self, block: &mut Block<'a>, columns: &mut Columns<'a>) {
+        let rows = block.offsets.len();
+        let mut faults = [0; BLOCK];
+        let faults = &mut faults[..rows];
         for &index in &self.order {
-            let cell = cells[index];
-            let text = cell.text;
+            let cells = &block.cells[index][..rows];
+            let texts = cells.iter().map(|cell| cell.text).zip(&mut *faults);
             match &self.targets[index] {
                 Target::Symbol => {
-                    if !push_text(&mut columns.symbol, cell) {
-                        faults |= fault::SYMBOL_MISSING;
-                    }
-                }
-                Target::Timestamp(format) => match self.clock.read(text, format) {
-                    Ok(ns) => columns.timestamp.push(ns),
-                    Err(bits) => {
-                        columns.timestamp.push_absent();
-                        faults |= bits;
-                    }
-                },
-                Target::Number(field) => faults |= push_number(field, text, columns),
-                Target::Date(format) => match self.day_clock.read(text, format) {
-                    Ok(ns) => self.clock.set_date(ns.div_euclid(super::time::NS_PER_DAY)),
-                    Err(bits) => faults |= bits,
-                },
-                Target::TickType(codes) => {
-                    let code = codes.get(text);
-                    match (&mut columns.tick_type, code) {
-                        (Some(column), Some(&code)) => column.push(code),
-                        (Some(column), None) => {
-                            column.push_absent();
-                            faults |= fault::TICK_TYPE_UNKNOWN;
+                    for (cell, faults) in cells.iter().zip(&mut *faults) {
+                        if !push_text(&mut columns.symbol, *cell) {
+                            *faults |= fault::SYMBOL_MISSING;
                         }
-                        (None, _) => {}
                     }
                 }
-                Target::Exchange => {
-                    push_text(&mut columns.exchange, cell);
-                }
-                Target::Conditions => {
-                    push_text(&mut columns.conditions, cell);
-                }
-                Target::Suspicious => {
-                    if text == b"1" {
-                        faults |= fault::SUSPICIOUS;
+                Target::Timestamp(format) => {
+                    for (row, (text, faults)) in texts.enumerate() {
+                        if let Some(Some(day)) = block.days.get(row) {
+                            self.clock.set_date(*day);
+                        }
+                        match self.clock.read(text, format) {
+                            Ok(ns) => columns.timestamp.push(ns),
+                            Err(bits) => {
+                                columns.timestamp.push_absent();
+                                *faults |= bits;
+                            }
+                        }
                     }
                 }
+                Target::Number(field) => {
+                    if let Some(column) = &mut columns.numbers[field.column] {
+                        texts.for_each(|(text, faults)| *faults |= push_number(field, text, column));
+                    }
+                }
+                Target::Date(format) => {
+                    // A date that cannot be read leaves the one before; its row is refused.
+                    block.days.clear();
+                    for (text, faults) in texts {
+                        match self.day_clock.read(text, format) {
+                            Ok(ns) => self.day = Some(ns.div_euclid(super::time::NS_PER_DAY)),
+                            Err(bits) => *faults |= bits,
+                        }
+                        block.days.push(self.day);
+                    }
+                }
+                Target::TickType(codes) => {
+                    if let Some(column) = &mut columns.tick_type {
+                        for (text, faults) in texts {
+                            match codes.get(text) {
+                                Some(&code) => column.push(code),
+                                None => {
+                                    column.push_absent();
+                                    *faults |= fault::TICK_TYPE_UNKNOWN;
+                                }
+                            }
+                        }
+                    }
+                }
+                Target::Exchange => cells.iter().for_each(|cell| {
+                    push_text(&mut columns.exchange, *cell);
+                }),
+                Target::Conditions => cells.iter().for_each(|cell| {
+                    push_text(&mut columns.conditions, *cell);
+                }),
+                Target::Suspicious => texts.filter(|(text, _)| *text == b"1").for_each(|(_, faults)| {
+                    *faults |= fault::SUSPICIOUS;
+                }),
                 Target::Sequence => {
                     if let Some(column) = &mut columns.sequence {
-                        match number::integer(text) {
-                            Some(value) => column.push(value),
-                            None => {
-                                column.push_absent();
-                                faults |= fault::NOT_A_NUMBER;
+                        for (text, faults) in texts {
+                            match number::integer(text) {
+                                Some(value) => column.push(value),
+                                None => {
+                                    column.push_absent();
+                                    *faults |= fault::NOT_A_NUMBER;
+                                }
                             }
                         }
                     }
@@ -178,7 +209,43 @@ impl Reader {
                 Target::Ignore => {}
             }
         }
-        columns.end_row(offset, faults);
+        for (offset, faults) in block.offsets.drain(..).zip(faults) {
+            columns.end_row(offset, *faults);
+        }
+    }
+}
+
+/// Rows found and not read yet.
+pub(super) struct Block<'a> {
+    cells: Vec<[Cell<'a>; BLOCK]>,
+    offsets: Vec<u32>,
+    /// Of each row, where a field holds it.
+    days: Vec<Option<i64>>,
+}
+
+/// Few enough that their cells stay in the nearest cache.
+const BLOCK: usize = 128;
+
+impl<'a> Block<'a> {
+    pub(super) fn new(fields: usize) -> Self {
+        Self {
+            cells: vec![[Cell::default(); BLOCK]; fields],
+            offsets: Vec::with_capacity(BLOCK),
+            days: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.offsets.len() == BLOCK
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, cells: &[Cell<'a>], offset: u32) {
+        let row = self.offsets.len();
+        for (column, cell) in self.cells.iter_mut().zip(cells) {
+            column[row] = *cell;
+        }
+        self.offsets.push(offset);
     }
 }
 
@@ -212,8 +279,7 @@ fn push_text<'a>(column: &mut Option<Texts<'a>>, cell: Cell<'a>) -> bool {
 }
 
 #[inline(always)]
-fn push_number(field: &NumberField, text: &[u8], columns: &mut Columns<'_>) -> u32 {
-    let Some(column) = &mut columns.numbers[field.column] else { return 0 };
+fn push_number(field: &NumberField, text: &[u8], column: &mut Values<i128>) -> u32 {
     if text.is_empty() && field.empty_is_absent {
         column.push_absent();
         return 0;

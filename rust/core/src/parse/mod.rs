@@ -17,7 +17,7 @@ mod zone;
 
 pub use binance::{BinanceClock, parse_binance};
 pub use spec::{FieldSpec, TextSpec};
-pub use text::parse_text;
+pub use text::{parse_text, row_end};
 
 use arrow_array::RecordBatch;
 

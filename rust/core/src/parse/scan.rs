@@ -7,11 +7,18 @@ pub(super) struct Marks<'a> {
     base: usize,
     next_block: usize,
     mask: u64,
+    /// Bits of all bytes loaded so far: the highest is set if one is not ASCII or zero.
+    unusual: u8,
 }
 
 impl<'a> Marks<'a> {
     pub(super) fn new(bytes: &'a [u8], wanted: [u8; 3]) -> Self {
-        Self { bytes, wanted, base: 0, next_block: 0, mask: 0 }
+        Self { bytes, wanted, base: 0, next_block: 0, mask: 0, unusual: 0 }
+    }
+
+    /// Whether all bytes up to the last position are ASCII and none is zero.
+    pub(super) fn are_plain(&self) -> bool {
+        self.unusual < 0x80
     }
 
     /// The next position, without passing it.
@@ -40,13 +47,20 @@ impl<'a> Marks<'a> {
         self.next_block += 64;
         let rest = &self.bytes[self.base..];
         self.mask = match rest.first_chunk::<64>() {
-            Some(block) => mask_of(block, self.wanted),
+            Some(block) => self.look(block),
             None => {
-                let mut block = [0_u8; 64];
+                let mut block = [1_u8; 64];
                 block[..rest.len()].copy_from_slice(rest);
-                mask_of(&block, self.wanted) & ((1_u64 << rest.len()) - 1)
+                self.look(&block) & ((1_u64 << rest.len()) - 1)
             }
         };
+    }
+
+    #[inline]
+    fn look(&mut self, block: &[u8; 64]) -> u64 {
+        // A zero borrows into the highest bit.
+        self.unusual = block.iter().fold(self.unusual, |bits, byte| bits | byte | byte.wrapping_sub(1));
+        mask_of(block, self.wanted)
     }
 }
 

@@ -3,7 +3,8 @@
 use memchr::{memchr, memchr_iter, memrchr};
 
 use super::Parsed;
-use super::fields::{Cell, Reader};
+use super::columns::Columns;
+use super::fields::{Block, Cell, Reader};
 use super::scan::Marks;
 use super::spec::TextSpec;
 use crate::error::{Error, Result};
@@ -29,27 +30,33 @@ pub fn parse_text(chunk: &[u8], spec: &TextSpec, last: bool, first_line: u64) ->
     let quote = spec.quote.map(|quote| one_byte("quote", quote)).transpose()?;
     let end = if last { chunk.len() } else { memrchr(b'\n', chunk).map_or(0, |at| at + 1) };
     let text = Text { bytes: &chunk[..end], first_line, separator, quote };
-    text.check_bytes()?;
-    let (mut reader, mut columns) = Reader::compile(spec, end / 32)?;
     let mut marks = Marks::new(text.bytes, [separator, b'\n', quote.unwrap_or(b'\n')]);
-    let mut cells = vec![Cell::default(); reader.targets.len()];
-    let mut start = 0;
-    while start < end {
-        let Some((next, count)) = text.row(start, &mut marks, &reader, &mut cells, last)? else { break };
-        if count > 0 {
-            reader.row(&cells, start as u32, &mut columns);
-        }
-        start = next;
+    let parsed = text.rows(spec, &mut marks, last);
+    if parsed.is_err() || !marks.are_plain() {
+        text.check_bytes()?;
     }
+    let (columns, start, lines) = parsed?;
     if chunk.len() - start > MAX_ROW_BYTES && start < end.max(1) {
         return Err(text.error(start, 0, "a row longer than 1 MiB"));
     }
-    Ok(Parsed {
-        batch: columns.finish()?,
-        consumed: start,
-        lines: memchr_iter(b'\n', &chunk[..start]).count() as u64,
-        skipped: 0,
-    })
+    Ok(Parsed { batch: columns.finish()?, consumed: start, lines, skipped: 0 })
+}
+
+/// About how many rows a text has, and not many more: memory that is asked for may be filled with zeros whole.
+fn rows_of(text: &[u8]) -> usize {
+    let head = &text[..text.len().min(1 << 16)];
+    let lines = memchr_iter(b'\n', head).count() + 1;
+    let rows = lines as u64 * text.len() as u64 / head.len().max(1) as u64;
+    (rows + rows / 32) as usize + 1
+}
+
+/// Where the last row ends that surely ends in `data`, whose first row begins in `tail`; 0 where none does.
+pub fn row_end(tail: &[u8], data: &[u8], quote: Option<u8>) -> usize {
+    let end = memrchr(b'\n', data).map_or(0, |at| at + 1);
+    // Quotes come in pairs, doubled ones too, so an odd one before a line's end is open there.
+    let count = |quote, text: &[u8]| memchr_iter(quote, text).count();
+    let is_open = quote.is_some_and(|quote| (count(quote, tail) + count(quote, &data[..end])) % 2 == 1);
+    if is_open { 0 } else { end }
 }
 
 fn one_byte(what: &str, letter: char) -> Result<u8> {
@@ -80,6 +87,32 @@ impl<'a> Text<'a> {
     fn column_at(&self, at: usize) -> usize {
         let line = memrchr(b'\n', &self.bytes[..at]).map_or(0, |end| end + 1);
         memchr_iter(self.separator, &self.bytes[line..at]).count() + 1
+    }
+
+    /// All complete rows: their columns, where they end, and the lines up to there.
+    fn rows(&self, spec: &TextSpec, marks: &mut Marks<'a>, last: bool) -> Result<(Columns<'a>, usize, u64)> {
+        let (mut reader, mut columns) = Reader::compile(spec, rows_of(self.bytes))?;
+        let fields = reader.targets.len();
+        let mut block = Block::new(fields);
+        let mut cells = vec![Cell::default(); fields];
+        let (mut start, mut lines) = (0, 0);
+        while start < self.bytes.len() {
+            let Some((next, count)) = self.row(start, marks, &reader, &mut cells, last)? else { break };
+            if count > 0 {
+                block.push(&cells, start as u32);
+                if block.is_full() {
+                    reader.read(&mut block, &mut columns);
+                }
+            }
+            lines += 1;
+            start = next;
+        }
+        reader.read(&mut block, &mut columns);
+        // Blank lines and rows end one line each, unless a quoted text holds more of them.
+        if reader.may_hold_lines() || !self.bytes[..start].ends_with(b"\n") {
+            lines = memchr_iter(b'\n', &self.bytes[..start]).count() as u64;
+        }
+        Ok((columns, start, lines))
     }
 
     fn check_bytes(&self) -> Result<()> {

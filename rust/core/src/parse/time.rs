@@ -3,6 +3,7 @@
 use super::fault;
 use super::strptime::Pattern;
 use super::zone::{Zone, fixed_offset};
+use crate::decimal::eight_digits;
 use crate::error::{Error, Result};
 
 pub(super) const NS_PER_SECOND: i64 = 1_000_000_000;
@@ -238,20 +239,9 @@ pub(super) fn fraction(text: &[u8]) -> Option<(i64, usize)> {
     }
 }
 
-/// Six digits at once: neighbours are joined to pairs, and those weighed by one multiplication.
 #[inline]
 fn six_digits([a, b, c, d, e, f]: [u8; 6]) -> Option<i64> {
-    let text = u64::from_le_bytes([b'0', b'0', a, b, c, d, e, f]);
-    let digits = text.wrapping_sub(0x3030_3030_3030_3030);
-    let beyond_nine = digits.wrapping_add(0x7676_7676_7676_7676);
-    if (text | digits | beyond_nine) & 0x8080_8080_8080_8080 != 0 {
-        return None;
-    }
-    let pairs = digits * 10 + (digits >> 8);
-    let weigh = |pairs: u64, weights: u64| (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(weights);
-    let high = weigh(pairs, 100 + (1_000_000 << 32));
-    let low = weigh(pairs >> 16, 1 + (10_000 << 32));
-    Some((high.wrapping_add(low) >> 32) as i64)
+    eight_digits([b'0', b'0', a, b, c, d, e, f])
 }
 
 /// All bytes as one number.
