@@ -113,7 +113,8 @@ class Append:
         store.append(frame(Row(*row) for row in given["rows"]), feed="crash", batch_id=given["batch_id"])
 
     def apply(self, state: State, given: Arguments) -> State:
-        return replace(state, rows=state.rows + Counter(Row(*row) for row in given["rows"]))
+        # none of the rows were there, unless the batch was
+        return replace(state, rows=state.rows | Counter(Row(*row) for row in given["rows"]))
 
 
 class Delete:

@@ -90,7 +90,7 @@ class Worker:
             act()
         except BacktestrError as error:
             self._note("failed", f"{step} {type(error).__name__}: {error}")
-            if before is not None and not isinstance(error, StorePoisonedError) and self._opened().refresh() != before:
+            if before is not None and not isinstance(error, StorePoisonedError) and self._has_committed(before):
                 self._note("broken", f"{step} failed and was committed")
             if not self._order.retries:
                 raise SystemExit(0) from None
@@ -100,6 +100,13 @@ class Worker:
             raise
         else:
             self._note("done", step)
+
+    def _has_committed(self, lsn: int) -> bool:
+        """Whether what the store holds was changed since a version; a flush only moves rows to files."""
+        store = self._opened()
+        if store.refresh() == lsn:
+            return False
+        return any(commit.kind != "flush" for *_, commit in store._readable().journal.records_after(lsn))
 
     def _retry(self, step: str, act: Callable[[], None]) -> None:
         try:
