@@ -460,6 +460,9 @@ def test_rows_are_flushed_when_they_are_old(tmp_path: Path) -> None:
         until(lambda: store.info().files > 0)
         store.append(numbered([2]), symbol="A", feed="f")
         until(lambda: sum(row["kind"] == "flush" for row in store.history().to_pylist()) == 2)
+        store.append(numbered([3], price="-1"), symbol="A", feed="f")
+        until(lambda: sum(row["kind"] == "flush" for row in store.history().to_pylist()) == 3)
+        assert (store.info().ticks, store.info().quarantined) == (2, 1)
 
 
 def test_a_flush_that_fails_is_told_and_tried_again(

@@ -55,8 +55,8 @@ class Appender:
             journal.begin()
             report = self._admit(opened, rules or ValidationRules(), batch_id, allow_mixed=allow_mixed)
         journal.wait(report.lsn)
-        if live := journal.ahead.live.ticks:
-            self._flusher.appended(live)
+        if live := journal.ahead.live:
+            self._flusher.appended(live.ticks)
         return report
 
     def close(self) -> None:

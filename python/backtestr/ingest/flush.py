@@ -25,6 +25,7 @@ from backtestr.ingest.quarantine import write_quarantine
 from backtestr.ingest.spool import split_intervals
 from backtestr.storage import Storage
 from backtestr.storage.layout import QUARANTINE, Layout
+from backtestr.storage.live import Live
 from backtestr.storage.snapshot import Version
 from backtestr.storage.ties import sort_as_stored
 
@@ -111,12 +112,12 @@ class Flusher:
                 if self._storage.journal.ahead.live.ticks > most:
                     flush(self._storage)
 
-    def appended(self, rows: int) -> None:
-        """So many rows are live now: flush if they are many, else when they are old."""
+    def appended(self, ticks: int) -> None:
+        """So many ticks are live now: flush if they are many, else when they are old."""
         with self._mutex:
             if self._is_closed:
                 return
-            if rows >= self._storage.settings.flush_rows:
+            if ticks >= self._storage.settings.flush_rows:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="backtestr-flush", daemon=True)
                     self._thread.start()
@@ -135,16 +136,18 @@ class Flusher:
     def _run(self) -> None:
         left = self._flush()
         with self._mutex:
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = self._thread = None
         if left:
-            self.appended(left)
+            self.appended(left.ticks)
 
-    def _flush(self) -> int:
-        """Flush; returns the rows that came meanwhile, or 0 where it fails: the next append tries again."""
+    def _flush(self) -> Live:
+        """Flush; returns the rows that came meanwhile, none where it fails: the next append tries again."""
         try:
-            return flush(self._storage).live.ticks
+            return flush(self._storage).live
         except StoreClosedError:
-            return 0
+            return Live()
         except Exception as error:
             _LOG.warning("flushing %s: %s; its rows are safe in the log", self._storage.layout.root, error)
-            return 0
+            return Live()
