@@ -135,11 +135,13 @@ def test_a_snapshot_holds_live_rows_and_batches(tmp_path: Path) -> None:
     with bt.open(tmp_path / "s") as store:
         for row in range(70):
             store.append(rows.slice(row, 1), feed="f", batch_id=str(row))
+        store.append(quotes(3, name="Q"), feed="f")
         before = seen(store)
     assert list((tmp_path / "s" / "snapshots").glob("*.snapshot"))
     with bt.open(tmp_path / "s") as store:
         assert store.info().files == 0
         assert seen(store) == before
+        assert store.verify().ok
         assert store.append(rows.slice(69, 1), feed="f", batch_id="69").duplicate == 1
 
 

@@ -215,9 +215,9 @@ def same_version(one: Version, other: Version) -> bool:
 
 
 def _plain(rows: pa.Table) -> pa.Table:
-    """The rows without dictionaries, whose values may be in any order."""
-    columns = (column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in rows.columns)
-    return pa.table(dict(zip(rows.column_names, columns, strict=True)))
+    """The rows with columns by name and without dictionaries: those are in any order."""
+    columns = {name: rows[name] for name in sorted(rows.column_names)}
+    return pa.table({n: c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for n, c in columns.items()})
 
 
 def _tables(version: Version) -> list[str]:
