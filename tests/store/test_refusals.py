@@ -12,6 +12,7 @@ import backtestr as bt
 from backtestr.errors import StoreIOError, StorePoisonedError
 from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout
+from backtestr.storage.snapshot import Version
 from tests.store.test_merge import trades
 
 
@@ -46,11 +47,14 @@ def test_a_writer_that_could_not_begin_begins_at_the_last_version(
         assert store.ticks("A").num_rows == 2
 
 
-def test_a_commit_that_cannot_be_read_back_stops_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_cannot_be_followed_stops_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with bt.open(tmp_path / "s") as store:
         store.ingest(trades([(0, "1", "1")]), feed="f")
         with monkeypatch.context() as patch:
-            patch.setattr(Journal, "refresh", refuse)
+            apply = Version.apply
+            patch.setattr(
+                Version, "apply", lambda held, lsn, *rest: apply(held, lsn, *rest) if lsn == held.lsn else refuse()
+            )
             with pytest.raises(StorePoisonedError):
                 store.ingest(trades([(5, "2", "1")]), feed="f")
         # it is durable: another load from the version before would store the row twice
