@@ -21,6 +21,7 @@ from backtestr.cli.session import (
     symbol_names,
 )
 from backtestr.config import Settings
+from backtestr.models import RepairReport, VerifyReport
 
 
 def register(app: typer.Typer) -> None:
@@ -90,9 +91,7 @@ def verify(
     """Check log, snapshots and every file; exit code 1 where something is wrong."""
     with opened(store, read_only=True) as market_data:
         report = market_data.verify(deep=deep, progress=is_terminal() and not as_json)
-    write_value(report, as_json=as_json)
-    if not report.ok:
-        raise typer.Exit(1)
+    _write_verdict(report, as_json=as_json)
 
 
 def repair(
@@ -106,6 +105,10 @@ def repair(
     """Put right what can be without a loss; exit code 1 where something is left."""
     with opened(store, read_only=dry_run) as market_data:
         report = market_data.repair(deep=deep, dry_run=dry_run, progress=is_terminal() and not as_json)
+    _write_verdict(report, as_json=as_json)
+
+
+def _write_verdict(report: VerifyReport | RepairReport, *, as_json: bool) -> None:
     write_value(report, as_json=as_json)
     if not report.ok:
         raise typer.Exit(1)

@@ -19,7 +19,7 @@ from backtestr.ingest.feeds import ExchangeIds, Feeds, LoadFeed, prepare
 from backtestr.ingest.flush import Flusher
 from backtestr.ingest.quarantine import Quarantine
 from backtestr.models import AppendReport, ValidationRules
-from backtestr.models.rules import DEFAULT_REJECT
+from backtestr.models.rules import split_counts
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.sources import OpenedSource, is_frame, open_source
 from backtestr.storage import Storage
@@ -96,15 +96,15 @@ class Appender:
             lsn = self._storage.journal.submit(Commit("append", rows=new, live=live, batch=batch, note=note))
         self._sequences.note(feed.id, fresh, row_unique=feed.row_unique)
         self._judges[feed.name] = judge
-        rejecting = DEFAULT_REJECT if rules.reject is None else rules.reject
+        reasons, flags = split_counts(taken.reasons, rules)
         return AppendReport(
             feed=feed.name,
             rows_in=taken.rows_in,
             accepted=fresh.num_rows,
             rejected=0 if rejected is None else rejected.num_rows,
             duplicate=duplicate,
-            reasons={name: count for name, count in taken.reasons.items() if name in rejecting},
-            flags={name: count for name, count in taken.reasons.items() if name not in rejecting},
+            reasons=reasons,
+            flags=flags,
             lsn=lsn,
         )
 
@@ -171,7 +171,7 @@ class _Sequences:
         self.listing = version.listing
         self._version = version
         self._of_feed: dict[int, int] = {}
-        live = version.live.tables().get(TICKS, TICK_SCHEMA.empty_table())
+        live = version.live.table(TICKS) or TICK_SCHEMA.empty_table()
         names = live["symbol"].cast(pa.string())
         live = pa.table({"symbol": names, "feed_id": live["feed_id"], "sequence": live["sequence"]})
         self._live_feed, self._of_symbol = (_highest(live, name) for name in ("feed_id", "symbol"))

@@ -180,7 +180,7 @@ def _stale_windows(base: Version, touched: Mapping[str, Touched], step: int) -> 
                 min(window[0], known["min_ns"] // step * step),
                 max(window[1], (known["max_ns"] // step + 1) * step),
             )
-        if step > DAY_NS or base.spans(symbol, *window):
+        if step > DAY_NS or base.listing.spans(symbol, *window):
             windows[symbol] = window
     return windows
 

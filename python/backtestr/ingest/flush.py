@@ -80,7 +80,7 @@ def _change(storage: Storage, version: Version) -> tuple[Change, Iterator[Additi
         "flush",
         touched,
         Removed(),
-        extra=write_quarantine(storage, live.tables().get(QUARANTINE)),
+        extra=write_quarantine(storage, live.table(QUARANTINE)),
         note={"rows": ticks.num_rows},
         settles=live.last_lsn,
     )

@@ -37,7 +37,7 @@ from backtestr.ingest.progress import Progress, shown
 from backtestr.ingest.quarantine import Quarantine, write_quarantine
 from backtestr.ingest.spool import Spool
 from backtestr.models import IngestReport, ValidationRules
-from backtestr.models.rules import DEFAULT_REJECT
+from backtestr.models.rules import split_counts
 from backtestr.sources import OpenedSource, TickBatch, open_source
 from backtestr.storage import Storage
 from backtestr.storage.layout import intervals
@@ -169,7 +169,7 @@ class _Intake:
             bytes_on_disk, files = written.bytes, written.files.num_rows
         gained = self._gained.values()
         seconds = time.perf_counter() - began
-        rejecting = {name: count for name, count in self._reasons.items() if name in self._rejecting()}
+        reasons, flags = split_counts(self._reasons, self._options.rules)
         return IngestReport(
             source=self._source.described,
             feed=self._feed.name,
@@ -178,8 +178,8 @@ class _Intake:
             rejected=self._rejected,
             duplicate=merge.duplicates,
             replaced=replaced,
-            reasons=rejecting,
-            flags={name: count for name, count in self._reasons.items() if name not in rejecting},
+            reasons=reasons,
+            flags=flags,
             skipped=dict(self._source.skipped),
             symbols=tuple(sorted(self._gained)),
             first=min((touched.low for touched in gained), default=None),
@@ -246,10 +246,6 @@ class _Intake:
 
     def _note(self) -> dict[str, object]:
         return {"source": self._source.described, "feed": self._feed.name, "rows_in": self._rows_in}
-
-    def _rejecting(self) -> frozenset[str]:
-        rules = self._options.rules
-        return DEFAULT_REJECT if rules is None or rules.reject is None else rules.reject
 
 
 def _most(reasons: Counter[str]) -> str:

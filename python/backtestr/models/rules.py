@@ -136,6 +136,13 @@ ALL_REASONS = DEFAULT_REJECT | DEFAULT_FLAG | {"price_jump"}
 """Every reason there is."""
 
 
+def split_counts(counts: Mapping[str, int], rules: ValidationRules | None) -> tuple[dict[str, int], dict[str, int]]:
+    """Rows per reason that rejects by some rules, and rows per reason that only counts."""
+    reject = DEFAULT_REJECT if rules is None or rules.reject is None else rules.reject
+    rejecting = {name: count for name, count in counts.items() if name in reject}
+    return rejecting, {name: count for name, count in counts.items() if name not in reject}
+
+
 @dataclass(frozen=True, slots=True)
 class BarSpec:
     """Which ticks make bars: by type, and by sale condition separately for prices, high and low, and volume.

@@ -66,7 +66,7 @@ def _compare(
     for timeframe, start in reached.items():
         if timeframe not in wrong:
             # any bar behind the last that the ticks make is one too many
-            spans = version.spans(symbol, start, timeframe=timeframe, basis=basis)
+            spans = version.listing.spans(symbol, start, timeframe=timeframe, basis=basis)
             if spans:
                 more = reader.bars(version, [symbol], timeframe, basis, start).cast(_PLAIN)
                 if more.num_rows:
@@ -94,7 +94,7 @@ def _first_wrong(
         )
     else:
         message = f"{timeframe} {basis} bar at {to_iso(at)} is not that of the ticks in {', '.join(columns)}"
-    spans = version.spans(symbol, at, at + 1, timeframe=timeframe, basis=basis)
+    spans = version.listing.spans(symbol, at, at + 1, timeframe=timeframe, basis=basis)
     return _problem(symbol, f"{symbol}: {message}", spans[0].file.path if spans else None)
 
 

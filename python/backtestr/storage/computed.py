@@ -24,7 +24,7 @@ def tick_chunks(
     reader: Reader, version: Version, symbol: str, start: int | None = None, end: int | None = None
 ) -> Iterator[pa.Table]:
     """All ticks of a symbol in [start, end) ns in order, a month at a time."""
-    bounds = [(span.min_ns, span.max_ns) for span in version.spans(symbol, start, end)]
+    bounds = [(span.min_ns, span.max_ns) for span in version.listing.spans(symbol, start, end)]
     if len(times := times_ns(version.live.of_symbol(symbol, start, end))):
         bounds.append((int(times[0]), int(times[-1])))
     if not bounds:

@@ -19,6 +19,13 @@ def times_ns(rows: pa.Table) -> npt.NDArray[np.int64]:
     return np.concatenate([np.empty(0, np.int64), *times])
 
 
+def between(rows: pa.Table, start: int | None, end: int | None) -> tuple[int, int]:
+    """Of rows in order of time, the first in [start, end) ns and the one behind the last."""
+    times = times_ns(rows)
+    first = 0 if start is None else int(np.searchsorted(times, start))
+    return first, len(times) if end is None else int(np.searchsorted(times, end))
+
+
 def listed_symbols(rows: pa.Table) -> set[str]:
     """The symbols in the dictionaries of some rows, without a look at the rows: all that they have, perhaps more."""
     names: set[str] = set()

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from backtestr._native import index_runs, sort_ticks
 from backtestr.schema import TICKS as TICK_SCHEMA
-from backtestr.storage.keys import times_ns
+from backtestr.storage.keys import between
 from backtestr.storage.layout import QUARANTINE, TICKS
 
 REMEMBERED: Final = 65_536
@@ -74,6 +74,11 @@ class Live:
         """Number of rejected rows."""
         return sum(rows.num_rows for rows in _of(self._parts[: self._count], QUARANTINE))
 
+    def table(self, name: str) -> pa.Table | None:
+        """All rows of a table, in the order they came; None without any."""
+        rows = list(_of(self._parts[: self._count], name))
+        return joined(rows) if rows else None
+
     def tables(self) -> dict[str, pa.Table]:
         """All rows, by table, in the order they came."""
         parts = self._parts[: self._count]
@@ -129,9 +134,7 @@ class Live:
         rows = self.sorted_ticks.slice(run["first_row"], run["rows"])
         if (start is None or start <= run["min_ns"]) and (end is None or run["max_ns"] < end):
             return rows
-        times = times_ns(rows)
-        first = 0 if start is None else int(np.searchsorted(times, start))
-        stop = len(times) if end is None else int(np.searchsorted(times, end))
+        first, stop = between(rows, start, end)
         return rows.slice(first, stop - first)
 
 

@@ -19,6 +19,7 @@ from backtestr.schema import STORED_BARS
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.encode import ColumnLayouts, layout_of
 from backtestr.storage.footer import Footer
+from backtestr.storage.keys import between
 from backtestr.storage.layout import TICKS, Layout
 from backtestr.storage.listing import File, Span
 from backtestr.storage.snapshot import Version
@@ -74,7 +75,7 @@ class Reader:
         needed = pa.schema([f for f in TICK_SCHEMA if f in wanted or f.name in {"timestamp_utc", "symbol"}])
         parts = []
         for symbol in sorted(set(symbols), key=str.encode):
-            spans = version.spans(symbol, start, end)
+            spans = version.listing.spans(symbol, start, end)
             live = version.live.of_symbol(symbol, start, end)
             overlap = live.num_rows > 0 or any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
             schema = TICK_SCHEMA if overlap else needed
@@ -97,7 +98,7 @@ class Reader:
         With ``sequences`` only files that may hold one from the first to the second of them.
         """
         parts = []
-        for span in version.spans(symbol, start, end):
+        for span in version.listing.spans(symbol, start, end):
             if sequences and (span.max_sequence < sequences[0] or span.min_sequence > sequences[1]):
                 continue
             rows, first = self._window(span, TICK_SCHEMA, start, end)
@@ -117,7 +118,7 @@ class Reader:
         """Stored bars of one timeframe and basis with start in [start, end) ns, without vwap."""
         parts = [STORED_BARS.empty_table()]
         for symbol in sorted(set(symbols), key=str.encode):
-            spans = version.spans(symbol, start, end, timeframe=timeframe, basis=basis)
+            spans = version.listing.spans(symbol, start, end, timeframe=timeframe, basis=basis)
             rows = [self._span(span, STORED_BARS, start, end) for span in spans]
             # A month's file goes on behind that of a day of its own.
             overlap = any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
@@ -161,9 +162,7 @@ class Reader:
         if (start is None or start <= span.min_ns) and (end is None or span.max_ns < end):
             return rows, first
         # Bars are in order of time within a span too: a span has one timeframe and basis.
-        times = rows["timestamp_utc"].cast(pa.int64()).to_numpy()
-        skipped = 0 if start is None else int(np.searchsorted(times, start))
-        taken = len(times) if end is None else int(np.searchsorted(times, end))
+        skipped, taken = between(rows, start, end)
         return rows.slice(skipped, taken - skipped), first + skipped
 
     def _open(self, file: File) -> pq.ParquetFile:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from backtestr.errors import ArgumentError, SymbolNotFoundError
 from backtestr.models import BarSpec
 from backtestr.storage.commit import Commit
-from backtestr.storage.listing import File, Listing, Span
+from backtestr.storage.listing import File, Listing
 from backtestr.storage.live import Batches, Live, joined_counts
 
 _ID, _TEXT = pa.uint16(), pa.string()
@@ -115,18 +115,6 @@ class Version:
     def of(self, table: str) -> list[File]:
         """The files of a table."""
         return [file for file in self.file_by_id.values() if file.table == table]
-
-    def spans(
-        self,
-        symbol: str,
-        start: int | None = None,
-        end: int | None = None,
-        *,
-        timeframe: str | None = None,
-        basis: str | None = None,
-    ) -> list[Span]:
-        """Where files have rows of a symbol in [start, end) ns, by time; bars need their timeframe and basis."""
-        return self.listing.spans(symbol, start, end, timeframe=timeframe, basis=basis)
 
     @cached_property
     def data_tables(self) -> tuple[str, ...]:
