@@ -26,7 +26,17 @@ from backtestr.versions import show_versions
 
 if TYPE_CHECKING:
     from backtestr.config import Settings
-    from backtestr.models import AppendReport, Bar, BarSpec, IngestReport, Tick, TickType, Timeframe, ValidationRules
+    from backtestr.models import (
+        AppendReport,
+        Bar,
+        BarSpec,
+        IngestReport,
+        TableReport,
+        Tick,
+        TickType,
+        Timeframe,
+        ValidationRules,
+    )
     from backtestr.query.frame import Frame
     from backtestr.store import Store
     from backtestr.store import open_store as open  # noqa: A004 - reads as bt.open
@@ -41,6 +51,7 @@ __all__ = [
     "IngestReport",
     "Settings",
     "Store",
+    "TableReport",
     "Tick",
     "TickType",
     "Timeframe",
@@ -62,6 +73,7 @@ _HOMES = {
         "Bar",
         "BarSpec",
         "IngestReport",
+        "TableReport",
         "Tick",
         "TickType",
         "Timeframe",

@@ -30,6 +30,7 @@ from backtestr.storage.read import Reader
 from backtestr.storage.refusals import typed_refusals
 from backtestr.storage.session import Session, remove_folder
 from backtestr.storage.snapshot import Version
+from backtestr.storage.tables import KEYS, check_table
 
 
 class StoreReader:
@@ -175,6 +176,28 @@ class StoreReader:
                         f"store {self._path} was closed while a statement ran; open it again"
                     ) from None
                 raise
+
+    def table(self, name: str, *, as_of: int | Instant | None = None) -> Frame:
+        """All rows of a relational table, such as ``"orders"``: the newest of each key, ordered by key.
+
+        Args:
+            name: the table; see `append`.
+            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
+
+        Raises:
+            ArgumentError: no such table.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> day = {"backtest_id": "7e57d004-2b97-4e7a-b45f-5387367791cd", "date": "2024-01-02"}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     for value in (100, 101):
+            ...         report = store.append([day | {"portfolio_value": value}], table="daily_performance")
+            ...     store.table("daily_performance").to_numpy()["portfolio_value"]
+            array([101.])
+        """
+        check_table(name)
+        return self.sql(f"select * from {name} order by {', '.join(KEYS[name])}", as_of=as_of)
 
     def symbols(self) -> list[str]:
         """All symbols, by name."""

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, overload
 
 from backtestr.errors import ArgumentError
 from backtestr.ingest.append import Appender
@@ -14,7 +14,7 @@ from backtestr.ingest.load import LoadOptions, load_source
 from backtestr.ingest.progress import Progress
 from backtestr.ingest.revise import cancel_rows, correct_rows, delete_rows, set_bar_spec
 from backtestr.instants import Instant, range_ns
-from backtestr.models import AppendReport, BarSpec, IngestReport, ReviseReport, ValidationRules
+from backtestr.models import AppendReport, BarSpec, IngestReport, ReviseReport, TableReport, ValidationRules
 from backtestr.persist.history import revert_to, tag_version, untag_version
 from backtestr.persist.upgrade import Migrations
 from backtestr.upkeep import Upkeep
@@ -30,24 +30,47 @@ class Store(Upkeep):
         super().__init__(path, read_only=read_only, **settings)
         self._appender: Appender | None = None
 
+    @overload
+    def append(self, rows: Any, *, table: str, batch_id: str | None = None) -> TableReport: ...
+
+    @overload
     def append(
         self,
         rows: Any,
         *,
+        table: None = None,
         symbol: str | None = None,
         feed: str | None = None,
         batch_id: str | None = None,
         rules: ValidationRules | None = None,
         allow_mixed: bool = False,
         **options: Any,
-    ) -> AppendReport:
+    ) -> AppendReport: ...
+
+    def append(
+        self,
+        rows: Any,
+        *,
+        table: str | None = None,
+        symbol: str | None = None,
+        feed: str | None = None,
+        batch_id: str | None = None,
+        rules: ValidationRules | None = None,
+        allow_mixed: bool = False,
+        **options: Any,
+    ) -> AppendReport | TableReport:
         """Add a small batch of ticks, such as a live feed's: durable in the log when this returns, visible at once.
 
         Threads that append at the same time share one sync of the disk. The rows are written to files later: when there
         are ``flush_rows`` of them, after ``flush_seconds``, or before any other verb that changes the store.
 
+        With ``table=`` the rows are those of a relational table (``orders``, ``fills``, ``positions``, ``backtests``,
+        ``backtest_metrics``, ``daily_performance``): each takes the place of the row with its key. Columns that are
+        left out get their default, values are converted exactly or refused, and nothing is added where one is refused.
+
         Args:
-            rows: Arrow data of any library, or columns by name.
+            rows: Arrow data of any library, or columns by name; for a table also a list of rows as dicts.
+            table: a relational table; None for ticks. It takes ``batch_id`` and none of the rest.
             symbol: the rows' symbol where no column holds it, or the name to store them under.
             feed: identity for deduplication; a symbol that has rows needs it. Where the rows have a ``sequence`` it
                 names them, and those that are there already are counted as duplicates.
@@ -57,10 +80,11 @@ class Store(Upkeep):
             **options: ``columns=`` and ``timezone=``, as for `ingest` of such data.
 
         Returns:
-            Rows in = accepted + rejected + duplicate.
+            Rows in = accepted + rejected + duplicate; for a table, rows in and rows stored.
 
         Raises:
             SourceStructureError: a column is missing; nothing was added.
+            ArgumentError: rows that a table does not take; nothing was added.
             FeedConflictError: a symbol belongs to another feed.
             SequenceConflictError: a key that is stored arrived with other values.
             StoreLockedError: another process writes.
@@ -82,6 +106,10 @@ class Store(Upkeep):
             appender = self._appender = self._appender or Appender(storage)
         given = {"symbol": symbol, "feed": feed, **options}
         taken = {name: value for name, value in given.items() if value is not None}
+        if table is not None:
+            if taken or rules is not None or allow_mixed:
+                raise ArgumentError("append: only batch_id= goes with table=; the rest is for ticks")
+            return appender.append_table(rows, table=table, batch_id=batch_id)
         return appender.append(rows, rules=rules, batch_id=batch_id, allow_mixed=allow_mixed, **taken)
 
     def ingest(

@@ -18,7 +18,8 @@ from backtestr.ingest.dedup import Merge, keys_ascend
 from backtestr.ingest.feeds import ExchangeIds, Feeds, LoadFeed, prepare
 from backtestr.ingest.flush import Flusher
 from backtestr.ingest.quarantine import Quarantine
-from backtestr.models import AppendReport, ValidationRules
+from backtestr.ingest.tables import TableRows
+from backtestr.models import AppendReport, TableReport, ValidationRules
 from backtestr.models.rules import split_counts
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.sources import OpenedSource, is_frame, open_source
@@ -54,10 +55,26 @@ class Appender:
         with journal.admission:
             journal.begin()
             report = self._admit(opened, rules or ValidationRules(), batch_id, allow_mixed=allow_mixed)
-        journal.wait(report.lsn)
-        if live := journal.ahead.live:
-            self._flusher.appended(live.ticks)
+        self._wait(report.lsn)
         return report
+
+    def append_table(self, data: Any, *, table: str, batch_id: str | None) -> TableReport:
+        """Take rows of a relational table in; see `backtestr.Store.append`."""
+        rows = TableRows(data, table)
+        journal = self._storage.journal
+        self._flusher.make_room()
+        # most of the work is done before it is this one's turn
+        rows.fit(journal.version)
+        with journal.admission:
+            journal.begin()
+            report = rows.submit(self._storage, batch_id)
+        self._wait(report.lsn)
+        return report
+
+    def _wait(self, lsn: int) -> None:
+        self._storage.journal.wait(lsn)
+        if live := self._storage.journal.ahead.live:
+            self._flusher.appended(live.rows)
 
     def close(self) -> None:
         """Flush in the background no more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,7 @@ class Change:
         touched: every symbol that gains or loses rows.
         removed: existing rows to take out.
         rows: rows of small tables to commit along.
-        extra: files already written to commit along (quarantine).
+        extra: files already written to commit along, of other tables.
         note: facts for the history.
         check: looks at the new tick files alone before the commit, and raises to stop it.
         spec: the bar specification from now on; None leaves the one in force.
@@ -85,7 +85,7 @@ class Change:
     touched: dict[str, Touched]
     removed: Removed
     rows: Mapping[str, pa.Table] = field(default_factory=dict)
-    extra: Written | None = None
+    extra: Sequence[Written] = ()
     note: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[Version], None] | None = None
     spec: BarSpec | None = None
@@ -139,13 +139,13 @@ def write_change(
             change.check(Version().apply(0, 0, Commit("", ticks.files, ticks.index)))
         if not ticks.files.num_rows and not gone and change.spec is None:
             stale = {}
-            if change.extra is None and not change.rows:
+            if not change.extra and not change.rows:
                 return None, ticks
         interim = base.apply(base.lsn, base.time_ns, Commit("", ticks.files, ticks.index, gone))
         for symbol, window in stale.items():
             rebuild_window(storage.reader, interim, symbol, bases[symbol], window, builder)
         replaced = write_bars(storage, base, builder.finish(), stale, encoder)
-        joined = Written.join([encoder.written(), *([change.extra] if change.extra else [])])
+        joined = Written.join([encoder.written(), *change.extra])
     commit = Commit(
         kind=change.kind,
         added=joined.files,

@@ -23,6 +23,7 @@ from backtestr.ingest.change import (
 from backtestr.ingest.identity import Removed
 from backtestr.ingest.quarantine import write_quarantine
 from backtestr.ingest.spool import split_intervals
+from backtestr.ingest.tables import write_tables
 from backtestr.storage import Storage
 from backtestr.storage.layout import QUARANTINE, Layout
 from backtestr.storage.live import Live
@@ -80,7 +81,7 @@ def _change(storage: Storage, version: Version) -> tuple[Change, Iterator[Additi
         "flush",
         touched,
         Removed(),
-        extra=write_quarantine(storage, live.table(QUARANTINE)),
+        extra=[*write_quarantine(storage, live.table(QUARANTINE)), *write_tables(storage, live)],
         note={"rows": ticks.num_rows},
         settles=live.last_lsn,
     )
@@ -107,17 +108,17 @@ class Flusher:
     def make_room(self) -> None:
         """Wait for a flush where there are far more live rows than there should be."""
         most = 4 * self._storage.settings.flush_rows
-        if self._storage.journal.ahead.live.ticks > most:
+        if self._storage.journal.ahead.live.rows > most:
             with self._storage.journal.flushing:
-                if self._storage.journal.ahead.live.ticks > most:
+                if self._storage.journal.ahead.live.rows > most:
                     flush(self._storage)
 
-    def appended(self, ticks: int) -> None:
-        """So many ticks are live now: flush if they are many, else when they are old."""
+    def appended(self, rows: int) -> None:
+        """So many rows are live now: flush if they are many, else when they are old."""
         with self._mutex:
             if self._is_closed:
                 return
-            if ticks >= self._storage.settings.flush_rows:
+            if rows >= self._storage.settings.flush_rows:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="backtestr-flush", daemon=True)
                     self._thread.start()
@@ -140,7 +141,7 @@ class Flusher:
                 self._timer.cancel()
             self._timer = self._thread = None
         if left:
-            self.appended(left.ticks)
+            self.appended(left.rows)
 
     def _flush(self) -> Live:
         """Flush; returns the rows that came meanwhile, none where it fails: the next append tries again."""

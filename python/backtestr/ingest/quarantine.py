@@ -6,15 +6,13 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from backtestr._native import REASONS, sync_file, sync_folder
+from backtestr._native import REASONS
 from backtestr.schema import QUARANTINE as SCHEMA
 from backtestr.storage import Storage
-from backtestr.storage.commit import INDEX
 from backtestr.storage.encode import stored_field
 from backtestr.storage.layout import QUARANTINE
-from backtestr.storage.write import Written, describe_file
+from backtestr.storage.write import Written, write_plain
 
 Locate = Callable[[Sequence[int]], list[tuple[int, str]]]
 
@@ -56,19 +54,13 @@ class Quarantine:
         return pa.concat_tables(self._parts) if self._parts else None
 
 
-def write_quarantine(storage: Storage, rows: pa.Table | None) -> Written | None:
-    """One durable file of rejected rows, to be committed with what they came with; None where there are none."""
+def write_quarantine(storage: Storage, rows: pa.Table | None) -> list[Written]:
+    """A durable file of rejected rows, to be committed with what they came with; none without rows."""
     if rows is None:
-        return None
+        return []
     today = dt.datetime.now(dt.UTC).date().isoformat()
-    file_id, relative = storage.layout.new_file(QUARANTINE, today)
-    path = storage.layout.root / relative
     rows = rows.cast(pa.schema([stored_field(QUARANTINE, field) for field in SCHEMA]))
-    pq.write_table(rows, path, compression="zstd", write_page_checksum=True, store_schema=False)
-    sync_file(path)
-    sync_folder(path.parent)
-    line = describe_file(storage.layout, file_id, QUARANTINE, today, relative, rows.num_rows)
-    return Written(line, INDEX.empty_table())
+    return [write_plain(storage.layout, QUARANTINE, today, rows)]
 
 
 def _names(mask: int) -> list[str]:

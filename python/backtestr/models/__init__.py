@@ -5,7 +5,7 @@ from __future__ import annotations
 from backtestr.models.bar import PRICE_BASES, Bar
 from backtestr.models.check import GcReport, Problem, RepairReport, VerifyReport
 from backtestr.models.migration import MigrationReport, MigrationStatus, MigrationStep
-from backtestr.models.report import AppendReport, IngestReport, ReviseReport, StoreInfo, VersionDiff
+from backtestr.models.report import AppendReport, IngestReport, ReviseReport, StoreInfo, TableReport, VersionDiff
 from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
 from backtestr.models.timeframe import Timeframe
@@ -24,6 +24,7 @@ __all__ = [
     "RepairReport",
     "ReviseReport",
     "StoreInfo",
+    "TableReport",
     "Tick",
     "TickType",
     "Timeframe",

@@ -48,6 +48,29 @@ class AppendReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TableReport:
+    """What an append to a relational table did. Its rows are durable.
+
+    Args:
+        table: where they are.
+        rows_in: rows given.
+        rows: rows stored: of several with one key the last; none where the batch was there already.
+        rounded: floats with more decimals than their column, rounded half-even, by column.
+        lsn: the commit that has the rows.
+
+    Example:
+        >>> TableReport(table="orders", rows_in=3, rows=2, lsn=7).rows
+        2
+    """
+
+    table: str
+    rows_in: int
+    rows: int
+    rounded: Mapping[str, int] = field(default_factory=dict, hash=False)
+    lsn: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngestReport:
     """Counts of a load: rows in = accepted + rejected + duplicate.
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from backtestr.errors import MigrationError, MigrationIrreversibleError
 from backtestr.schema import FIELD_IDS
 from backtestr.storage.snapshot import SMALL_TABLES
+from backtestr.storage.tables import KEYS
 
 _DATA_COLUMNS = """
 create schema financial_data;
@@ -152,6 +153,7 @@ def _check_columns(what: str, scratch: duckdb.DuckDBPyConnection, before: Rows, 
             _check_type(what, scratch, row)
     relied: Mapping[str, Mapping[str, int]] = {
         **FIELD_IDS,
+        **KEYS,
         **{table: {name: number for number, name in enumerate(names, 1)} for table, names in _FIXED.items()},
     }
     for table, columns in relied.items():

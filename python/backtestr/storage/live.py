@@ -15,11 +15,11 @@ from backtestr._native import index_runs, sort_ticks
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.keys import between
 from backtestr.storage.layout import QUARANTINE, TICKS
+from backtestr.storage.tables import LSN
 
 REMEMBERED: Final = 65_536
 """Batches of each store whose ids are known, the newest ones."""
 
-_LSN = "_lsn"
 _COUNTS = ("rows", "trades", "bids", "asks", "composites")
 
 
@@ -37,13 +37,20 @@ class Live:
     """
 
     def __init__(
-        self, parts: list[Part] | None = None, count: int = 0, ticks: int = 0, sorted_: _Sorted | None = None
+        self,
+        parts: list[Part] | None = None,
+        count: int = 0,
+        ticks: int = 0,
+        rows: int = 0,
+        sorted_: _Sorted | None = None,
     ) -> None:
         self._parts = [] if parts is None else parts
         self._count = count
         self._sorted = _Sorted() if sorted_ is None else sorted_
         self.ticks = ticks
         """Number of ticks."""
+        self.rows = rows
+        """Number of rows of all tables."""
 
     def __bool__(self) -> bool:
         return self._count > 0
@@ -55,14 +62,16 @@ class Live:
         parts = self._parts if len(self._parts) == self._count else self._parts[: self._count]
         parts.append(Part(lsn, tables))
         more = tables[TICKS].num_rows if TICKS in tables else 0
-        return Live(parts, self._count + 1, self.ticks + more, self._sorted)
+        rows = sum(table.num_rows for table in tables.values())
+        return Live(parts, self._count + 1, self.ticks + more, self.rows + rows, self._sorted)
 
     def after(self, lsn: int) -> Live:
         """The rows of records behind an LSN."""
         if not self or lsn < self._parts[0].lsn:
             return self
         parts = [part for part in self._parts[: self._count] if part.lsn > lsn]
-        return Live(parts, len(parts), sum(rows.num_rows for rows in _of(parts, TICKS)))
+        ticks = sum(rows.num_rows for rows in _of(parts, TICKS))
+        return Live(parts, len(parts), ticks, sum(rows.num_rows for part in parts for rows in part.tables.values()))
 
     @property
     def last_lsn(self) -> int:
@@ -89,7 +98,7 @@ class Live:
         parts = []
         for lsn, tables in self._parts[: self._count]:
             lsns = {name: pa.array(np.full(rows.num_rows, lsn)) for name, rows in tables.items()}
-            parts.append(Part(lsn, {name: rows.append_column(_LSN, lsns[name]) for name, rows in tables.items()}))
+            parts.append(Part(lsn, {name: rows.append_column(LSN, lsns[name]) for name, rows in tables.items()}))
         return Live(parts, len(parts)).tables()
 
     @classmethod
@@ -97,7 +106,7 @@ class Live:
         """Read back what `numbered` gave."""
         parts: dict[int, dict[str, pa.Table]] = {}
         for name, rows in tables.items():
-            lsns, plain = rows[_LSN].to_numpy(), rows.drop_columns(_LSN)
+            lsns, plain = rows[LSN].to_numpy(), rows.drop_columns(LSN)
             edges = np.append(np.flatnonzero(np.diff(lsns, prepend=0)), len(lsns)).tolist()
             for first, stop in itertools.pairwise(edges):
                 parts.setdefault(int(lsns[first]), {})[name] = plain.slice(first, stop - first)

@@ -23,6 +23,7 @@ from backtestr._native import sync_file, sync_folder
 from backtestr.config import Settings
 from backtestr.errors import DataCorruptError, StoreClosedError
 from backtestr.schema import FIELD_IDS
+from backtestr.storage import tables
 from backtestr.storage.layout import BARS, TICKS, Layout, make_folders
 from backtestr.storage.listing import File
 from backtestr.storage.snapshot import SMALL_TABLES, Version
@@ -272,9 +273,15 @@ def view_sql(
             f"{row['field_id']}: {{name: {text_sql(name)}, type: {text_sql(kind)}, default_value: {default}}}"
         )
     listed = files or f"getvariable('{COMPUTED if schema == COMPUTED else table}_files')"
+    newest = ""
+    if table in tables.KEYS:
+        fields.append(f"{tables.LSN_FIELD}: {{name: '{tables.LSN}', type: 'BIGINT', default_value: '0'}}")
+        newest = (
+            f" qualify row_number() over (partition by {', '.join(tables.KEYS[table])} order by {tables.LSN} desc) = 1"
+        )
     return (
         f"create or replace view {schema}.{table} as select {', '.join(shown)} "
-        f"from read_parquet({listed}, schema => map {{{', '.join(fields)}}})"
+        f"from read_parquet({listed}, schema => map {{{', '.join(fields)}}}){newest}"
     )
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from backtestr._native import ParquetStitcher, crc32c, index_runs, measure_layout, sync_folder
+from backtestr._native import ParquetStitcher, crc32c, index_runs, measure_layout, sync_file, sync_folder
 from backtestr.storage.commit import FILES, INDEX
 from backtestr.storage.encode import KEYS, ColumnLayouts, encode, merge_layouts
 from backtestr.storage.entry import Entry
@@ -212,9 +213,23 @@ class _OpenFile:
         return Written(line, self.entry.lines(self.file_id))
 
 
-def describe_file(layout: Layout, file_id: str, table: str, interval: str, relative: str, rows: int) -> pa.Table:
-    """The `FILES` line of a file that has no index (quarantine)."""
-    return _file_line(layout, file_id, table, interval, relative, rows, None, None)
+def write_plain(layout: Layout, table: str, interval: str, rows: pa.Table, *, folder: str | None = None) -> Written:
+    """A durable file of a table that has no index, its columns as they are.
+
+    Args:
+        layout: the store's paths.
+        table: whose rows they are.
+        interval: the folder below the table's.
+        rows: their fields carry the ids of the columns.
+        folder: the table's folder; None where it has the table's name.
+    """
+    file_id, relative = layout.new_file(folder or table, interval)
+    path = layout.root / relative
+    pq.write_table(rows, path, compression="zstd", write_page_checksum=True, store_schema=False)
+    sync_file(path)
+    sync_folder(path.parent)
+    line = _file_line(layout, file_id, table, interval, relative, rows.num_rows, None, None)
+    return Written(line, INDEX.empty_table())
 
 
 def _file_line(
