@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from random import Random
 from typing import Any, NamedTuple, Protocol
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -40,9 +41,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """What a store holds: rows and how often, the conditions whose ticks add no volume, schema, and named states."""
+    """What a store holds: rows and how often, quantities of orders by number (both of 1e-8), the conditions whose ticks
+    add no volume, schema, and named states."""
 
     rows: Counter[Row] = field(default_factory=Counter)
+    orders: Mapping[int, int] = field(default_factory=dict)
     excludes: tuple[str, ...] = ()
     schema: int = SCHEMAS[-1]
     tags: Mapping[str, State] = field(default_factory=dict)
@@ -115,6 +118,23 @@ class Append:
     def apply(self, state: State, given: Arguments) -> State:
         # none of the rows were there, unless the batch was
         return replace(state, rows=state.rows | Counter(Row(*row) for row in given["rows"]))
+
+
+class AppendOrders:
+    """Rows of a relational table, some in the place of others."""
+
+    can_be_retried = True
+
+    def draw(self, random: Random, state: State) -> Arguments | None:
+        numbers = [random.randrange(12) for _ in range(random.randint(1, 6))]
+        return {"orders": [(number, random.randrange(1, 10**12)) for number in numbers]}
+
+    def run(self, store: bt.Store, given: Arguments) -> None:
+        rows = [{"order_id": UUID(int=number), "quantity": decimal(units)} for number, units in given["orders"]]
+        store.append(rows, table="orders")
+
+    def apply(self, state: State, given: Arguments) -> State:
+        return replace(state, orders={**state.orders, **dict(given["orders"])})
 
 
 class Delete:
@@ -256,6 +276,7 @@ class Repair(_Upkeep):
 OPERATIONS: dict[str, Operation] = {
     "ingest": Ingest(),
     "append": Append(),
+    "append_orders": AppendOrders(),
     "delete": Delete(),
     "correct": Correct(),
     "cancel": Cancel(),
@@ -266,7 +287,7 @@ OPERATIONS: dict[str, Operation] = {
     "checkpoint": Checkpoint(),
     "repair": Repair(),
 }
-WEIGHTS = {"ingest": 10, "append": 10, "delete": 3, "checkpoint": 4}
+WEIGHTS = {"ingest": 10, "append": 10, "append_orders": 4, "delete": 3, "checkpoint": 4}
 """How often an operation is drawn, where it is not 1."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import backtestr as bt
 from tests.crash.operations import SECOND, Row, State
@@ -77,16 +78,18 @@ def judge(path: Path, allowed: Sequence[State], *, is_deep: bool = False) -> int
         WrongStoreError: the store is in none of them, or its bars are not those of its ticks.
     """
     with bt.open(path, read_only=True) as store:
-        found = State(rows_in(store), store.bar_spec.volume_excludes, _schema(store))
+        has_orders = is_deep or any(state.orders for state in allowed)
+        orders = orders_in(store) if has_orders else {}
+        found = State(rows_in(store), orders, store.bar_spec.volume_excludes, _schema(store))
         tags = {str(row["name"]) for row in store._version().rows_of("tags")}
-        seen = (found.rows, found.excludes, found.schema, tags)
+        seen = (found.rows, found.orders, found.excludes, found.schema, tags)
         matches = [
             place
             for place, state in enumerate(allowed)
-            if (state.rows, state.excludes, state.schema, set(state.tags)) == seen
+            if (state.rows, state.orders, state.excludes, state.schema, set(state.tags)) == seen
         ]
         if not matches:
-            raise WrongStoreError(_difference(found.rows, tags, allowed))
+            raise WrongStoreError(_difference(found, tags, allowed))
         _check_bars(store, found)
         if is_deep:
             _check_deeply(store, allowed[matches[-1]])
@@ -102,6 +105,15 @@ def rows_in(store: bt.Store, as_of: str | None = None) -> Counter[Row]:
         Row(symbol, ts_ns, _units(price), _units(volume), condition)
         for symbol, ts_ns, price, volume, condition in zip(columns[0], times, *columns[1:], strict=True)
     )
+
+
+def orders_in(store: bt.Store, as_of: str | None = None) -> dict[int, int]:
+    """A store's quantities of orders by number, as plain integers."""
+    rows = store.sql("select order_id, quantity from orders", as_of=as_of).to_pylist()
+    found = {UUID(row["order_id"]).int: _units(row["quantity"]) for row in rows}
+    if len(found) != len(rows):
+        raise WrongStoreError("an order is there twice")
+    return found
 
 
 def bars_in(store: bt.Store, timeframe: str) -> Bars:
@@ -149,18 +161,19 @@ def _check_deeply(store: bt.Store, state: State) -> None:
     if by_sql != state.rows:
         raise WrongStoreError("sql reads other rows than ticks()")
     for name, then in state.tags.items():
-        if rows_in(store, name) != then.rows:
+        if rows_in(store, name) != then.rows or orders_in(store, name) != then.orders:
             raise WrongStoreError(f"version {name} is not what it was")
     report = store.verify(deep=True)
     if not report.ok:
         raise WrongStoreError(str(report))
 
 
-def _difference(rows: Counter[Row], tags: set[str], allowed: Sequence[State]) -> str:
-    lost, extra = allowed[0].rows - rows, rows - allowed[0].rows
+def _difference(found: State, tags: set[str], allowed: Sequence[State]) -> str:
+    lost, extra = allowed[0].rows - found.rows, found.rows - allowed[0].rows
     told = [
         f"the store is in none of {len(allowed)} allowed states: {lost.total()} rows lost, {extra.total()} too many"
     ]
+    told += [f"orders {found.orders}, not {allowed[0].orders}"] if found.orders != allowed[0].orders else []
     told += [f"lost {sorted(lost.elements())[:5]}, too many {sorted(extra.elements())[:5]}, tags {sorted(tags)}"]
     return "; ".join(told)
 
