@@ -288,4 +288,5 @@ def _read(log: LogReader) -> list[tuple[int, int, bytes]]:
 
 
 def _decoded(records: list[tuple[int, int, bytes]]) -> list[Record]:
-    return [(lsn, time_ns, Commit.decode(payload)) for lsn, time_ns, payload in records]
+    commits = Commit.decode_all([payload for *_, payload in records])
+    return [(lsn, time_ns, commit) for (lsn, time_ns, _), commit in zip(records, commits, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from backtestr._native import index_runs, sort_ticks
 from backtestr.schema import TICKS as TICK_SCHEMA
+from backtestr.storage.commit import Packed
 from backtestr.storage.keys import between
 from backtestr.storage.layout import QUARANTINE, TICKS
 from backtestr.storage.tables import LSN
@@ -27,7 +28,7 @@ class Part(NamedTuple):
     """Rows of one record, by table."""
 
     lsn: int
-    tables: Mapping[str, pa.Table]
+    tables: Mapping[str, pa.Table | Packed]
 
 
 class Live:
@@ -55,7 +56,7 @@ class Live:
     def __bool__(self) -> bool:
         return self._count > 0
 
-    def grown(self, lsn: int, tables: Mapping[str, pa.Table]) -> Live:
+    def grown(self, lsn: int, tables: Mapping[str, pa.Table | Packed]) -> Live:
         """These rows and those of one more record."""
         if not tables:
             return self
@@ -85,21 +86,24 @@ class Live:
 
     def table(self, name: str) -> pa.Table | None:
         """All rows of a table, in the order they came; None without any."""
-        rows = list(_of(self._parts[: self._count], name))
-        return joined(rows) if rows else None
+        rows = _of(self._parts[: self._count], name)
+        return joined(Packed.unpack(rows)) if rows else None
 
     def tables(self) -> dict[str, pa.Table]:
         """All rows, by table, in the order they came."""
-        parts = self._parts[: self._count]
-        return {name: joined(list(_of(parts, name))) for name in {name for part in parts for name in part.tables}}
+        names = {name for part in self._parts[: self._count] for name in part.tables}
+        return {name: rows for name in names if (rows := self.table(name)) is not None}
 
     def numbered(self) -> dict[str, pa.Table]:
         """All rows, by table, with the LSN of each; see `from_numbered`."""
-        parts = []
-        for lsn, tables in self._parts[: self._count]:
-            lsns = {name: pa.array(np.full(rows.num_rows, lsn)) for name, rows in tables.items()}
-            parts.append(Part(lsn, {name: rows.append_column(LSN, lsns[name]) for name, rows in tables.items()}))
-        return Live(parts, len(parts)).tables()
+        numbered = {}
+        for name, rows in self.tables().items():
+            parts = [
+                (part.lsn, part.tables[name].num_rows) for part in self._parts[: self._count] if name in part.tables
+            ]
+            lsns, counts = zip(*parts, strict=True)
+            numbered[name] = rows.append_column(LSN, pa.array(np.repeat(np.array(lsns, np.int64), counts)))
+        return numbered
 
     @classmethod
     def from_numbered(cls, tables: Mapping[str, pa.Table]) -> Live:
@@ -158,7 +162,7 @@ class _Sorted:
         if done > count:
             done, rows = 0, TICK_SCHEMA.empty_table()
         if done < count:
-            rows = joined([rows, *_of(parts[done:count], TICKS)])
+            rows = joined([rows, *Packed.unpack(_of(parts[done:count], TICKS))])
             rows = sort_ticks(rows) if rows.num_rows else rows
             if count > self._known[0]:
                 self._known = count, rows
@@ -212,5 +216,5 @@ def joined_counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str,
     return both | {"min_ns": min(one["min_ns"], other["min_ns"]), "max_ns": max(one["max_ns"], other["max_ns"])}
 
 
-def _of(parts: list[Part], table: str) -> Iterator[pa.Table]:
-    return (part.tables[table] for part in parts if table in part.tables)
+def _of(parts: list[Part], table: str) -> list[pa.Table | Packed]:
+    return [part.tables[table] for part in parts if table in part.tables]

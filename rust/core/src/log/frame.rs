@@ -12,8 +12,8 @@ pub(super) const VERSION: u16 = 1;
 pub(super) const MAGIC: [u8; 4] = *b"BTLF";
 /// What ends every frame: never zero, so that a frame whose end was not written is known.
 pub(super) const TRAILER: [u8; 4] = *b"BTLE";
-/// Payloads are a commit's sections, Arrow IPC with zstd buffers.
-const CODEC: u8 = 1;
+/// Payloads that this release reads; those it writes are of the last: a commit's sections, zstd over Arrow IPC.
+const CODECS: std::ops::RangeInclusive<u8> = 1..=2;
 const LAST: u8 = 1;
 
 /// A frame's header.
@@ -45,7 +45,7 @@ impl Frame {
         let mut header = [0; HEADER];
         header[..4].copy_from_slice(&MAGIC);
         header[4..6].copy_from_slice(&VERSION.to_le_bytes());
-        header[6] = CODEC;
+        header[6] = *CODECS.end();
         header[7] = u8::from(self.is_last) * LAST;
         header[8..16].copy_from_slice(&self.lsn.to_le_bytes());
         header[16..24].copy_from_slice(&self.time_ns.to_le_bytes());
@@ -89,7 +89,7 @@ impl Frame {
             return Ok(None);
         }
         let (version, codec) = (u16::from_le_bytes(field(header, 4)), header[6]);
-        if version != VERSION || codec != CODEC {
+        if version != VERSION || !CODECS.contains(&codec) {
             return Err(Error::State(format!(
                 "a frame of format version {version}, codec {codec}; upgrade backtestr to read it"
             )));

@@ -252,8 +252,15 @@ fn a_newer_format_is_refused_by_name() {
 fn the_format_is_what_it_was() {
     let folder = written(&[b"golden", b""]);
     Writer::open(folder.path(), 0).unwrap().close().unwrap();
-    let golden = include_bytes!("golden_v1.log");
+    let golden = include_bytes!("golden_v1_codec2.log");
     assert_eq!(segment_bytes(folder.path(), 1), golden);
+}
+
+#[test]
+fn records_of_the_first_codec_are_read() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(segment::path(folder.path(), 1), include_bytes!("golden_v1.log")).unwrap();
+    assert_eq!(payloads(folder.path()).unwrap(), [b"golden".to_vec(), Vec::new()]);
 }
 
 proptest! {
