@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,7 +51,7 @@ def listed(count: int, first: int = 0) -> Listing:
     return Listing(files, _index(number, ids, low, high))
 
 
-def _index(number: np.ndarray, ids: list[str], low: np.ndarray, high: np.ndarray) -> pa.Table:
+def _index(number: Any, ids: list[str], low: Any, high: Any) -> pa.Table:
     count = len(ids) * PER_FILE
     within = np.tile(np.arange(PER_FILE), len(ids))
     symbol = (np.repeat(number, PER_FILE) * PER_FILE + within) % SYMBOLS
@@ -88,27 +89,22 @@ def _index(number: np.ndarray, ids: list[str], low: np.ndarray, high: np.ndarray
     return pa.table(columns, schema=INDEX)
 
 
-def make_store(path: Path, *, files: int, tail_bytes: int, tail: str) -> int:
-    """A store with a snapshot of so many files and a log of so many bytes behind it; returns its records.
+def make_store(path: Path, *, files: int, tail_bytes: int) -> int:
+    """A store with a snapshot of so many files and behind it a log of so many bytes; returns its records.
 
-    Args:
-        path: where; what is there goes.
-        files: data files in the snapshot.
-        tail_bytes: size of the log behind the snapshot.
-        tail: ``"ingest"`` for commits of files, ``"append"`` for batches of 1,000 ticks.
+    The log has batches of 1,000 ticks, and a load of a few files after each twenty.
     """
-    shutil.rmtree(path, ignore_errors=True)
     with bt.open(path) as store:
         storage = store._writable()
         version = replace(storage.journal.begin(), listing=listed(files))
         write_snapshot(storage.layout, version)
-        commits = _loads(files) if tail == "ingest" else _batches()
-        before, records = _log_bytes(storage.layout.log), 0
+        batches, files_too = _batches(), loads(files)
+        before, records, lsn = _log_bytes(storage.layout.log), 0, version.lsn
         while _log_bytes(storage.layout.log) - before < tail_bytes:
-            for _ in range(50):
-                lsn = storage.journal.submit(next(commits))
+            for commit in (*itertools.islice(batches, 20), next(files_too)):
+                lsn = storage.journal.submit(commit)
+                records += 1
             storage.journal.wait(lsn)
-            records += 50
         # closing would write a snapshot of a version that lacks the files
         storage.journal._saved_lsn = lsn
     return records
@@ -118,10 +114,11 @@ def _log_bytes(folder: Path) -> int:
     return sum(file.stat().st_blocks * 512 for file in folder.iterdir())
 
 
-def _loads(first: int) -> Iterator[Commit]:
+def loads(first: int) -> Iterator[Commit]:
+    """Commits of a few new files each, numbered from ``first`` on."""
     draw = np.random.default_rng(7)
     while True:
-        count = int(draw.integers(1, 50))
+        count = int(draw.integers(1, 20))
         new = listed(count, first)
         first += count
         yield Commit("ingest", new.files, new.index, note={"source": "csv", "rows_in": count * 100_000})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,14 +41,14 @@ def path(tmp_path: Path) -> Path:
 def replayed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kinds of the commits that are decoded from now on."""
     kinds: list[str] = []
-    decode = Commit.decode
+    decode_all = Commit.decode_all
 
-    def noting(payload: bytes) -> Commit:
-        commit = decode(payload)
-        kinds.append(commit.kind)
-        return commit
+    def noting(payloads: Sequence[bytes]) -> list[Commit]:
+        commits = decode_all(payloads)
+        kinds.extend(commit.kind for commit in commits)
+        return commits
 
-    monkeypatch.setattr(journal.Commit, "decode", noting)
+    monkeypatch.setattr(journal.Commit, "decode_all", noting)
     return kinds
 
 

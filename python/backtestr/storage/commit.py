@@ -58,6 +58,8 @@ INDEX = pa.schema(
 )
 """Where a symbol's rows are in a file (bars: a timeframe's and basis'); ``last`` is the last tick, null for bars."""
 
+NO_FILES, NO_INDEX = FILES.empty_table(), INDEX.empty_table()
+
 _LIVE = "live."
 _LEVEL = 1
 _THREADS = 2
@@ -105,8 +107,8 @@ class Commit:
     """
 
     kind: str
-    added: pa.Table = field(default_factory=FILES.empty_table)
-    index: pa.Table = field(default_factory=INDEX.empty_table)
+    added: pa.Table = field(default_factory=lambda: NO_FILES)
+    index: pa.Table = field(default_factory=lambda: NO_INDEX)
     removed: tuple[str, ...] = ()
     rows: Mapping[str, pa.Table] = field(default_factory=dict)
     whole: Mapping[str, pa.Table] = field(default_factory=dict)
@@ -165,8 +167,8 @@ class Commit:
                 (live[table],) = _from_packed([body])
         return cls(
             kind=head["kind"],
-            added=read.get("added", FILES.empty_table()),
-            index=read.get("index", INDEX.empty_table()),
+            added=read.get("added", NO_FILES),
+            index=read.get("index", NO_INDEX),
             removed=tuple(head["removed"]),
             rows=_of_kind("rows.", read),
             whole=_of_kind("whole.", read),

@@ -97,17 +97,19 @@ class Listing:
     @cached_property
     def symbols(self) -> dict[str, dict[str, int]]:
         """Ticks per symbol: rows, first and last instant (ns), and rows of each tick type; by name."""
-        ticks = self.index.filter(pc.is_null(self.index["timeframe"]))
         sums = ["rows", "trades", "bids", "asks", "composites"]
         wanted = [*((name, "sum") for name in sums), ("min_ns", "min"), ("max_ns", "max")]
-        grouped = ticks.group_by("symbol").aggregate(wanted)
+        # the last ticks are most of an index, and of no use here
+        slim = self.index.select(["symbol", *(name for name, _ in wanted)])
+        grouped = slim.filter(pc.is_null(self.index["timeframe"])).group_by("symbol").aggregate(wanted)
         rows = grouped.rename_columns({f"{name}_{how}": name for name, how in wanted}).to_pylist()
         return {row.pop("symbol"): row for row in sorted(rows, key=lambda row: row["symbol"])}
 
     @cached_property
     def bases(self) -> dict[str, tuple[str, ...]]:
         """The price bases that bars are stored of, by symbol."""
-        bars = self.index.filter(pc.is_valid(self.index["timeframe"]))
+        slim = self.index.select(["symbol", "price_basis"])
+        bars = slim.filter(pc.is_valid(self.index["timeframe"]))
         pairs = bars.group_by(["symbol", "price_basis"]).aggregate([]).to_pylist()
         found: dict[str, tuple[str, ...]] = {}
         for pair in sorted(pairs, key=lambda pair: (pair["symbol"], pair["price_basis"])):

@@ -211,7 +211,7 @@ def _standing(parts: Sequence[pa.Table], removals: Mapping[str, int]) -> pa.Tabl
     """Rows of files that no later record removed; parts are those held before and those of each record."""
     rows = pa.concat_tables(parts)
     if not removals:
-        return rows
+        return _joined_ends(rows)
     is_removed = pc.is_in(rows["file_id"], pa.array(list(removals), pa.string()))
     keep = np.ones(rows.num_rows, dtype=bool)
     suspects = np.flatnonzero(is_removed.to_numpy())
@@ -220,6 +220,20 @@ def _standing(parts: Sequence[pa.Table], removals: Mapping[str, int]) -> pa.Tabl
     last = [removals[file_id] for file_id in rows["file_id"].filter(is_removed).to_pylist()]
     keep[suspects] = place >= np.array(last, np.int64)
     return rows.filter(pa.array(keep))
+
+
+def _joined_ends(rows: pa.Table) -> pa.Table:
+    """The rows in few chunks, each more than twice the next: every row is copied but a few times as a table grows."""
+    chunks = rows.to_batches()
+    kept = len(chunks)
+    count = 0
+    while kept and chunks[kept - 1].num_rows <= 2 * count + chunks[-1].num_rows:
+        kept -= 1
+        count += chunks[kept].num_rows
+    if len(chunks) - kept < 2:
+        return rows
+    first = rows.num_rows - count
+    return pa.concat_tables([rows.slice(0, first), rows.slice(first).combine_chunks()])
 
 
 def _upsert(old: pa.Table, new: pa.Table, key: Iterable[str]) -> pa.Table:
