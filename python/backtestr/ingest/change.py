@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from backtestr.storage.layout import BARS, DAY_NS, TICKS
 from backtestr.storage.snapshot import KINDS, Version, price_bases
 from backtestr.storage.write import Written
 
+_SHARED_ROWS = 8_192
 _MOST_BYTES_PER_ROW = 64.0
 """More Parquet bytes than a row of ticks takes in practice: a commit that is small even so is not measured."""
 
@@ -229,10 +231,20 @@ def complete(rows: pa.Table, feed_id: int | None = None) -> pa.Table:
     columns = {}
     for column in TICK_SCHEMA:
         if column.name == "feed_id" and feed_id is not None:
-            columns["feed_id"] = pa.array(np.full(rows.num_rows, feed_id, np.uint16))
+            columns["feed_id"] = _repeated(feed_id, rows.num_rows, column.type)
         elif column.name in rows.column_names:
             columns[column.name] = rows[column.name]
         elif not column.nullable:
-            columns[column.name] = pa.array(np.zeros(rows.num_rows, np.int64), column.type)
+            columns[column.name] = _repeated(0, rows.num_rows, column.type)
     schema = pa.schema([TICK_SCHEMA.field(name) for name in columns])
     return pa.Table.from_arrays(list(columns.values()), schema=schema)
+
+
+def _repeated(value: int, rows: int, kind: pa.DataType) -> pa.Array:
+    """One number for all rows; small batches share these, which a live feed has many of one size of."""
+    return _shared(value, rows, kind) if rows <= _SHARED_ROWS else pa.array(np.full(rows, value, np.int64), kind)
+
+
+@lru_cache(maxsize=64)
+def _shared(value: int, rows: int, kind: pa.DataType) -> pa.Array:
+    return pa.array(np.full(rows, value, np.int64), kind)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
 
 from backtestr.errors import SourceAmbiguousError
 
@@ -53,8 +55,13 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s\-.]+", "_", name.strip().lower())
 
 
-def recognise(header: list[str]) -> dict[str, int]:
+def recognise(header: Iterable[str]) -> dict[str, int]:
     """Positions of the columns of ticks that a header names, by their usual names."""
+    return dict(_recognised(tuple(header)))
+
+
+@lru_cache
+def _recognised(header: tuple[str, ...]) -> dict[str, int]:
     names = [_plain(name) for name in header]
     loose = [name.replace("_", "") for name in names]
     found: dict[str, int] = {}

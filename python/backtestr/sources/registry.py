@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -94,10 +95,17 @@ def open_source(data: Any, *, source: str | None = None, **options: Any) -> Open
     if source is None:
         source = import_module("backtestr.sources.sniff").sniff(data, options)
     function = opener(str(source))
-    parameters = inspect.signature(function).parameters.values()
-    if not any(one.kind is one.VAR_KEYWORD for one in parameters):
-        known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
-        for name in options:
-            if name not in known:
-                raise ArgumentError(f"source {source!r} takes no option {name!r}; it takes {', '.join(known)}")
+    known = _options(function)  # type: ignore[arg-type]
+    for name in options:
+        if known is not None and name not in known:
+            raise ArgumentError(f"source {source!r} takes no option {name!r}; it takes {', '.join(known)}")
     return function(data, **options)
+
+
+@lru_cache
+def _options(function: Opener) -> list[str] | None:
+    """The options that an opener takes; None where it takes any."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return None
+    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]

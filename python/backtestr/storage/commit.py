@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -194,8 +195,18 @@ def _of_kind(prefix: str, tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]
     return {name.removeprefix(prefix): rows for name, rows in tables.items() if name.startswith(prefix)}
 
 
+class _Compressor(threading.local):
+    """A compressor of each thread: making one takes as long as a small batch does."""
+
+    def __init__(self) -> None:
+        self.compress = ZstdCompressor(level=_LEVEL).compress
+
+
+_compressor = _Compressor()
+
+
 def _pack(table: pa.Table) -> bytes:
-    return ZstdCompressor(level=_LEVEL).compress(to_ipc(table, _PLAIN))
+    return _compressor.compress(to_ipc(table, _PLAIN))
 
 
 def _from_packed(bodies: Sequence[bytes]) -> list[pa.Table]:
