@@ -13,12 +13,14 @@ from tests.crash.forks import Forks
 
 COUNTS = {
     "kills": {"ci": 300, "long": 10_000},
-    "points": {"ci": 80, "long": 1_000_000},
+    "points": {"ci": 500, "long": 1_000_000},
     "log_bits": {"ci": 1, "long": 8},
     "flips": {"ci": 1_000, "long": 10_000},
     "short_writes": {"ci": 3, "long": 200},
     "fills": {"ci": 4, "long": 300},
     "cuts": {"ci": 20, "long": 200},
+    "soak_seconds": {"ci": 15, "long": 1_800},
+    "versions": {"ci": 25, "long": 2_000},
 }
 """What each rig does, by profile; CRASH_KILLS=500 and the like override one."""
 _FIGURES: dict[str, Counter[str]] = {}

@@ -52,10 +52,16 @@ _BASE: Plan = [
     ("ingest", {"rows": _rows("AAA", 50, 40), "mode": "merge"}),
 ]
 _LOAD: Plan = [("ingest", {"rows": _rows("C", 0, 60), "mode": "merge"})]
+_APPENDS: Plan = [
+    ("append", {"rows": _rows("BB", 5_000, 20), "batch_id": "1"}),
+    ("append_orders", {"orders": [(1, 5 * 10**8), (2, 10**8), (1, 7)]}),
+]
 SCENARIOS = {
     "create": Scenario(None, "open", []),
     "ingest": Scenario("plain", "0", _LOAD),
     "delete": Scenario("plain", "0", [("delete", {"symbol": "AAA", "start": FIRST, "end": FIRST + 2_000 * SECOND})]),
+    "append": Scenario("plain", "0", _APPENDS),
+    "flush": Scenario("plain", "2", [*_APPENDS, ("checkpoint", {})]),
     "checkpoint": Scenario("plain", "0", [("checkpoint", {})]),
     "migrate": Scenario("plain", "0", [("migrate", {"to": 1})]),
     "close": Scenario("plain", "close", _LOAD),

@@ -1,21 +1,16 @@
-"""One writer that ingests, deletes, checkpoints and cleans up beside readers that are killed now and then.
+"""One writer that ingests, appends, deletes, checkpoints and cleans up beside readers that are killed now and then.
 
 Every answer must be that of one committed version: after commit n the volumes are those of `expected(n)`.
-Run it as ``python -m tests.crash.soak --seconds 120 --readers 8``; it prints its figures as JSON, and fails on the
-first wrong answer.
+It fails on the first wrong answer.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
-import json
 import multiprocessing
 import os
 import random
 import signal
-import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -32,30 +27,43 @@ from backtestr.persist import gc
 
 FIRST = 4
 """LSN from which on the cycle of commits runs."""
+_CYCLE, _APPENDS = 7, {4, 5}
 _ROWS = 60
 _EXTRA = 7
 _DAY_NS = 86_400 * 10**9
 
 
 def expected(lsn: int) -> dict[str, int]:
-    """Volume by symbol after a commit: A is set to the commit's number, B comes and goes, A is set again."""
-    step = (lsn - FIRST) % 4
-    volumes = {"A": lsn - (0 if step in {0, 3} else step)}
-    return volumes | ({"B": _EXTRA} if step == 1 else {})
+    """Volume by symbol after a commit: A is set to its number, B comes, goes, A is set, L grows twice, is flushed."""
+    cycle, step = divmod(lsn - FIRST, _CYCLE)
+    volumes = {"A": lsn - (0, 1, 2, 0, 1, 2, 3)[step]}
+    volumes |= {"B": _EXTRA} if step == 1 else {}
+    live = 2 * cycle + (0, 0, 0, 0, 1, 2, 2)[step]
+    return volumes | ({"L": live} if live else {})
+
+
+def has_live_rows(lsn: int) -> bool:
+    """Whether rows are live after a commit: the next change of files would flush them, by a commit of its own."""
+    return (lsn - FIRST) % _CYCLE in _APPENDS
 
 
 def commit(store: bt.Store, lsn: int) -> None:
     """Make the commit of that number."""
-    step = (lsn - FIRST) % 4
+    cycle, step = divmod(lsn - FIRST, _CYCLE)
     if step == 1:
-        report: Any = store.ingest(_rows("B", [_EXTRA] + [0] * 5), feed="soak")
+        done = store.ingest(_rows("B", [_EXTRA] + [0] * 5), feed="soak").lsn
     elif step == 2:
-        report = store.delete("B")
+        done = store.delete("B").lsn
+    elif step in _APPENDS:
+        row = _rows("L", [1]).set_column(1, "timestamp_utc", pa.array([2 * cycle + step], pa.timestamp("ms")))
+        done = store.append(row, feed="soak").lsn
+    elif step == _CYCLE - 1:
+        done = store.checkpoint()
     else:
         volumes = [lsn if row == lsn % _ROWS else 0 for row in range(_ROWS)]
-        report = store.ingest(_rows("A", volumes), feed="soak", mode="replace")
-    if report.lsn != lsn:
-        raise AssertionError(f"commit {report.lsn} where {lsn} was due")
+        done = store.ingest(_rows("A", volumes), feed="soak", mode="replace").lsn
+    if done != lsn:
+        raise AssertionError(f"commit {done} where {lsn} was due")
 
 
 def _rows(symbol: str, volumes: list[int]) -> pa.Table:
@@ -129,7 +137,7 @@ def _ask_for_a_while(store: bt.Store, stop: Event, asked: Counter[str]) -> None:
         try:
             while not over.is_set():
                 answer = _by_ticks(store, None)
-                if not any(answer == expected(answer["A"] + more) for more in (0, 1)):
+                if not any(answer == expected(answer["A"] + more) for more in range(4)):
                     raise AssertionError(f"no version has {answer}")
                 asked["beside"] += 1
                 time.sleep(0.05)
@@ -223,13 +231,13 @@ def soak(path: Path, *, seconds: float, readers: int) -> dict[str, Any]:
     began = time.monotonic()
     killed_at = began
     try:
-        with bt.open(path) as store:
+        with bt.open(path, flush_seconds=86_400) as store:
             while time.monotonic() - began < seconds and results.empty():
                 lsn += 1
                 commit(store, lsn)
-                if lsn % 5 == 0:
+                if lsn % 5 == 0 and not has_live_rows(lsn):
                     store.checkpoint()
-                if lsn % 3 == 0:
+                if lsn % 3 == 0 and not has_live_rows(lsn):
                     report = store.gc(retention=0 if lsn % 2 else 0.5)
                     removed.update({"files": report.files, "snapshots": report.snapshots, "leases": report.leases})
                     held = max(held, report.held_by_leases)
@@ -267,18 +275,3 @@ def soak(path: Path, *, seconds: float, readers: int) -> dict[str, Any]:
         "longest_lock_ms": round(watch.lock_s * 1e3, 3),
         "longest_look_at_leases_ms": round(watch.leases_s * 1e3, 3),
     }
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--readers", type=int, default=8)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        figures = soak(Path(folder) / "s", seconds=options.seconds, readers=options.readers)
-    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
