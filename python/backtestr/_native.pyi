@@ -150,8 +150,11 @@ class LogReader:
     """Follows a log from an LSN on, in the writer's process or another."""
 
     def __new__(cls, folder: Any, after: int) -> Self: ...
-    def read(self) -> list[tuple[int, int, bytes]]:
-        """Whole records that were not read yet as (LSN, commit time in ns, payload), oldest first."""
+    def read_segment(self) -> list[tuple[int, int, bytes]]:
+        """Whole records not read yet of the next segment that has some; none at the end of the log.
+
+        Each is (LSN, commit time in ns, payload), oldest first.
+        """
 
 def remove_segments(folder: Any, up_to: int) -> list[int]:
     """Remove the log's segments whose records all have an LSN up to this one; gives their first LSNs."""

@@ -68,7 +68,11 @@ class Log:
         return next(frame for frame in self.frames if frame.path == path and frame.start <= offset < frame.end)
 
     def read(self) -> list[tuple[int, int, bytes]]:
-        return LogReader(self.folder, 0).read()
+        return records_of(LogReader(self.folder, 0))
+
+
+def records_of(log: LogReader) -> list[tuple[int, int, bytes]]:
+    return [record for records in iter(log.read_segment, []) for record in records]
 
 
 def frames_of(path: Path, first_lsn: int) -> list[Frame]:
@@ -105,7 +109,7 @@ def log(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     else:
         mark.unlink()
     frames = [*frames_of(first, 1), *frames_of(second, cut.lsn)]
-    made = Log(store, frames, LogReader(store / "log", 0).read(), states_of(State(), _PLAN))
+    made = Log(store, frames, records_of(LogReader(store / "log", 0)), states_of(State(), _PLAN))
     assert [record[0] for record in made.records] == list(range(1, _RECORDS + 1))
     return made
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
 import os
 import pkgutil
@@ -106,7 +107,8 @@ class Worker:
         store = self._opened()
         if store.refresh() == lsn:
             return False
-        return any(commit.kind != "flush" for *_, commit in store._readable().journal.records_after(lsn))
+        later = itertools.chain.from_iterable(store._readable().journal.records_after(lsn))
+        return any(commit.kind != "flush" for *_, commit in later)
 
     def _retry(self, step: str, act: Callable[[], None]) -> None:
         try:

@@ -17,8 +17,8 @@ from backtestr.persist.verify import known_files, same_version
 from backtestr.storage import Storage
 from backtestr.storage.catalog import publish_catalog
 from backtestr.storage.checkpoint import listed_snapshots, read_snapshot, unneeded_snapshots, write_snapshot
-from backtestr.storage.journal import Record
 from backtestr.storage.lease import Leases, read_leases
+from backtestr.storage.listing import File, listed_files
 from backtestr.storage.retained import Retained, read_retained, write_retained
 from backtestr.storage.snapshot import Version
 
@@ -46,6 +46,36 @@ class _Removed:
         self.bytes += size
 
 
+@dataclass(slots=True)
+class _Log:
+    """What the log says that a clean-up has to know.
+
+    Attributes:
+        version: the newest version.
+        oldest: LSN and commit time (ns) of the version that was the newest at an instant, if the log has it.
+        added: the files that records add, by path.
+        removals: LSN of the last record that removes a file, by file id.
+    """
+
+    version: Version
+    oldest: tuple[int, int] | None = None
+    added: dict[str, File] = field(default_factory=dict)
+    removals: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, storage: Storage, version: Version, oldest_ns: int) -> _Log:
+        """Read all of it."""
+        log = cls(version)
+        for records in storage.journal.records():
+            log.version = log.version.apply_all([record for record in records if record[0] > log.version.lsn])
+            for lsn, time_ns, commit in records:
+                log.added |= {file.path: file for file in listed_files(commit.added)}
+                log.removals |= dict.fromkeys(commit.removed, lsn)
+                if time_ns <= oldest_ns:
+                    log.oldest = lsn, time_ns
+        return log
+
+
 def collect_garbage(storage: Storage, *, retention_s: float, grace_s: float, dry_run: bool) -> GcReport:
     """Remove what no retained, tagged or leased version needs; the caller keeps other writers out.
 
@@ -64,11 +94,9 @@ def collect_garbage(storage: Storage, *, retention_s: float, grace_s: float, dry
         StoreIOError: a snapshot does not read back.
     """
     layout, journal = storage.layout, storage.journal
-    version = journal.version if dry_run else journal.begin()
-    records = journal.records()
-    version = version.apply_all([record for record in records if record[0] > version.lsn])
-    before = read_retained(layout)
-    retained = _retained(version, records, before, time.time_ns() - int(retention_s * 1e9))
+    log = _Log.read(storage, journal.version if dry_run else journal.begin(), time.time_ns() - int(retention_s * 1e9))
+    version, before = log.version, read_retained(layout)
+    retained = _retained(log, before)
     tagged = {path for lsn in retained.tagged for path in _paths(journal.past(lsn=lsn))}
     if not dry_run and retained != before:
         write_retained(layout, retained)
@@ -78,15 +106,14 @@ def collect_garbage(storage: Storage, *, retention_s: float, grace_s: float, dry
 
     snapshots = {path: read_snapshot(layout, path) for path in listed_snapshots(layout)}
     good = {path: held for path, held in snapshots.items() if held is not None}
-    known = known_files([version, *good.values()], records)
+    known = known_files(version.files, *(held.files for held in good.values())) | log.added
     first = layout.segments()[0]
-    removals = {file_id: lsn for lsn, _, commit in records for file_id in commit.removed}
     held_by: Counter[str] = Counter()
     dead = []
     for path, file in known.items():
         if file.file_id in version.file_by_id:
             continue
-        gone_at = removals.get(file.file_id, first - 1)
+        gone_at = log.removals.get(file.file_id, first - 1)
         if not (layout.root / path).exists():
             continue
         if 0 < gone_at <= floor and path not in tagged:
@@ -115,11 +142,9 @@ def collect_garbage(storage: Storage, *, retention_s: float, grace_s: float, dry
     )
 
 
-def _retained(version: Version, records: Sequence[Record], before: Retained, oldest_ns: int) -> Retained:
+def _retained(log: _Log, before: Retained) -> Retained:
     """What to keep: the version that was the newest at an instant and all after it, and those that have a tag."""
-    lsn, time_ns = max(
-        [(lsn, time_ns) for lsn, time_ns, _ in records if time_ns <= oldest_ns], default=(before.lsn, before.time_ns)
-    )
+    version, (lsn, time_ns) = log.version, log.oldest or (before.lsn, before.time_ns)
     if lsn < before.lsn:
         lsn, time_ns = before.lsn, before.time_ns
     tags = {int(str(row["lsn"])) for row in version.rows_of("tags")}

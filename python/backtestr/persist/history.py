@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -103,7 +104,7 @@ def read_history(storage: Storage, current: Version) -> pa.Table:
             "tags": sorted(tags.get(lsn, [])),
             "note": json.dumps(dict(commit.note)),
         }
-        for lsn, time_ns, commit in storage.journal.records()
+        for lsn, time_ns, commit in itertools.chain.from_iterable(storage.journal.records())
         if lsn <= current.lsn
     ]
     return pa.Table.from_pylist(rows, HISTORY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -202,7 +203,7 @@ def _report(storage: Storage, version: Version, rehearsal: Rehearsal, *, dry_run
 def _past_runs(storage: Storage) -> dict[tuple[int, str], list[float]]:
     """Seconds of each run in the store's history, by migration and direction."""
     found: dict[tuple[int, str], list[float]] = {}
-    for _, _, commit in storage.journal.records():
+    for _, _, commit in itertools.chain.from_iterable(storage.journal.records()):
         if commit.kind in {"create", "migrate"}:
             for step in commit.note.get("steps", ()):
                 found.setdefault((step["version"], step["direction"]), []).append(float(step["seconds"]))

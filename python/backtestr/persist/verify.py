@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from backtestr.persist.prove import prove_bytes, prove_file
 from backtestr.persist.rebar import compare_bars
 from backtestr.storage import Storage
 from backtestr.storage.checkpoint import listed_snapshots, read_snapshot
-from backtestr.storage.journal import Record
+from backtestr.storage.layout import Layout
 from backtestr.storage.listing import File, listed_files
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import SMALL_TABLES, Version
@@ -79,10 +80,9 @@ def look(storage: Storage, version: Version, *, deep: bool, tell: Tell | None) -
     return found
 
 
-def known_files(versions: Iterable[Version], records: Iterable[Record]) -> dict[str, File]:
-    """Every file that some versions list, or records add, by path."""
-    parts = (*(version.files for version in versions), *(commit.added for *_, commit in records))
-    return {file.path: file for files in parts for file in listed_files(files)}
+def known_files(*listings: pa.Table) -> dict[str, File]:
+    """Every file that some rows of `FILES` list, by path."""
+    return {file.path: file for files in listings for file in listed_files(files)}
 
 
 def orphans_of(storage: Storage, known: Iterable[str]) -> list[Path]:
@@ -97,40 +97,65 @@ def orphans_of(storage: Storage, known: Iterable[str]) -> list[Path]:
 def _check_history(storage: Storage, version: Version, found: Findings) -> None:
     """Read the log to its end, and every snapshot, which must hold what the log says."""
     layout = storage.layout
-    snapshots: list[Version] = []
+    snapshots, problems = _read_snapshots(layout)
+    first = (layout.segments() or [1])[0]
+    # the log of a store that let its oldest records go stands on a snapshot
+    base = next((held for held in snapshots if held.lsn >= first - 1), Version()) if first > 1 else Version()
+    found.known = known_files(version.files, *(held.files for held in snapshots))
+    found.counts["commits"] = 0
+    wrong: set[int] = set()
+    try:
+        if first > 1 and not base.lsn:
+            raise LogCorruptError(f"the log begins at record {first} and no snapshot holds what was before")
+        wrong = _compare(storage, base, [held for held in snapshots if held.lsn > base.lsn], version.lsn, found)
+    except (StoreError, OSError) as error:
+        if (layout.segments() or [1])[0] != first:
+            # a clean-up let the log's oldest records go meanwhile
+            _check_history(storage, version, found)
+            return
+        problems.append(Problem("log", "log", str(error)))
+        found.is_history_whole = False
+    if first > 1 and any(problem.kind == "snapshot" for problem in problems):
+        found.is_history_whole = False
+    wrong = wrong if found.is_history_whole else set()
+    for lsn in sorted(wrong):
+        problems.append(Problem("snapshot", f"snapshots/{lsn:020}.snapshot", "holds another version than the log"))
+    found.problems += problems
+    found.counts["snapshots"] = len(snapshots) - len(wrong)
+
+
+def _read_snapshots(layout: Layout) -> tuple[list[Version], list[Problem]]:
+    """The versions that snapshots hold, oldest first, and what is wrong with the others."""
+    snapshots, problems = [], []
     for path in listed_snapshots(layout):
         held = read_snapshot(layout, path)
         if held is not None:
             snapshots.append(held)
         elif path.exists():
             # one that is gone was let go since it was listed
-            found.problems.append(Problem("snapshot", f"snapshots/{path.name}", "is not what was written"))
-    first = (layout.segments() or [1])[0]
-    # the log of a store that let its oldest records go stands on a snapshot
-    base = next((held for held in snapshots if held.lsn >= first - 1), Version()) if first > 1 else Version()
-    records: list[Record] = []
-    try:
-        if first > 1 and not base.lsn:
-            raise LogCorruptError(f"the log begins at record {first} and no snapshot holds what was before")
-        records = storage.journal.records_after(base.lsn)
-        last = records[-1][0] if records else base.lsn
-        if last < version.lsn:
-            raise LogCorruptError(f"the log ends at record {last}, before version {version.lsn}")
-    except (StoreError, OSError) as error:
-        found.problems.append(Problem("log", "log", str(error)))
-        found.is_history_whole = False
-    if first > 1 and any(problem.kind == "snapshot" for problem in found.problems):
-        found.is_history_whole = False
-    good = 0
-    for held in snapshots:
-        known_to = [record for record in records if record[0] <= held.lsn]
-        if found.is_history_whole and held.lsn > base.lsn and not same_version(base.apply_all(known_to), held):
-            problem = Problem("snapshot", f"snapshots/{held.lsn:020}.snapshot", "holds another version than the log")
-            found.problems.append(problem)
-        else:
-            good += 1
-    found.known = known_files([version, *snapshots], records)
-    found.counts |= {"commits": len(records), "snapshots": good}
+            problems.append(Problem("snapshot", f"snapshots/{path.name}", "is not what was written"))
+    return snapshots, problems
+
+
+def _compare(storage: Storage, base: Version, snapshots: Iterable[Version], last: int, found: Findings) -> set[int]:
+    """Read the log from a version on; the LSNs of later snapshots that hold another version than the log.
+
+    Raises:
+        LogCorruptError: the log is damaged, or ends before an LSN.
+    """
+    wrong, waiting, then = set(), deque(snapshots), base
+    for records in storage.journal.records_after(base.lsn):
+        found.counts["commits"] += len(records)
+        found.known |= known_files(*(commit.added for *_, commit in records))
+        while waiting and waiting[0].lsn <= records[-1][0]:
+            held = waiting.popleft()
+            then = then.apply_all([record for record in records if then.lsn < record[0] <= held.lsn])
+            if not same_version(then, held):
+                wrong.add(held.lsn)
+        then = then.apply_all([record for record in records if record[0] > then.lsn])
+    if then.lsn < last:
+        raise LogCorruptError(f"the log ends at record {then.lsn}, before version {last}")
+    return wrong | {held.lsn for held in waiting}
 
 
 def _check_files(storage: Storage, version: Version, found: Findings, tell: Tell | None) -> None:

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from backtestr._native import LogReader, LogWriter
 from backtestr.errors import (
@@ -78,9 +79,10 @@ class Journal:
                 version = load_snapshot(self._layout)
                 self._tail = LogReader(self._layout.log, version.lsn)
                 self._saved_lsn = version.lsn
-            records = _read(self._tail)
             try:
-                self.version = self._known(version.apply_all(_decoded(records)))
+                for records in _segments(self._tail):
+                    version = version.apply_all(records)
+                self.version = self._known(version)
             except BaseException:
                 # the records were taken from the reader, and must be met again
                 self._tail = None
@@ -93,12 +95,17 @@ class Journal:
         if base.lsn == lsn:
             # the log behind the snapshot of a tagged version may be gone
             return self._known(base)
-        records = [
-            (at, committed_ns, payload)
-            for at, committed_ns, payload in _read(LogReader(self._layout.log, base.lsn))
-            if (lsn is None or at <= lsn) and (time_ns is None or committed_ns <= time_ns)
-        ]
-        return self._known(base.apply_all(_decoded(records)))
+        log = LogReader(self._layout.log, base.lsn)
+        while found := _read(log):
+            wanted = [
+                (at, committed_ns, payload)
+                for at, committed_ns, payload in found
+                if (lsn is None or at <= lsn) and (time_ns is None or committed_ns <= time_ns)
+            ]
+            base = base.apply_all(_decoded(wanted))
+            if len(wanted) < len(found):
+                break
+        return self._known(base)
 
     def checkpoint(self) -> Version:
         """Write the current version to a snapshot, so that opening the store replays only what comes after it."""
@@ -107,24 +114,28 @@ class Journal:
             self._save()
             return self.version
 
-    def records(self) -> list[Record]:
-        """All durable commits that the log still has, oldest first."""
+    def records(self) -> Iterator[list[Record]]:
+        """All durable commits that the log still has, oldest first, those of a segment at a time."""
+        begun = False
         while True:
             first = self._layout.segments()[:1]
             try:
-                return self.records_after(first[0] - 1 if first else 0)
+                for records in self.records_after(first[0] - 1 if first else 0):
+                    begun = True
+                    yield records
+                return
             except (LogCorruptError, StoreIOError):
                 # a clean-up may have let the oldest go meanwhile
-                if self._layout.segments()[:1] == first:
+                if begun or self._layout.segments()[:1] == first:
                     raise
 
-    def records_after(self, lsn: int) -> list[Record]:
-        """All durable commits behind an LSN, oldest first.
+    def records_after(self, lsn: int) -> Iterator[list[Record]]:
+        """All durable commits behind an LSN, oldest first, those of a segment at a time.
 
         Raises:
             LogCorruptError: the log does not read to its end.
         """
-        return _decoded(_read(LogReader(self._layout.log, lsn)))
+        return _segments(LogReader(self._layout.log, lsn))
 
     def create(self) -> Version:
         """Start the log of a new store, or go on with one that was half made."""
@@ -277,16 +288,22 @@ class Journal:
                 stray.unlink(missing_ok=True)
 
 
+def _segments(log: LogReader) -> Iterator[list[Record]]:
+    """New records, those of a segment at a time."""
+    while found := _read(log):
+        yield _decoded(found)
+
+
+def _decoded(found: list[tuple[int, int, bytes]]) -> list[Record]:
+    commits = Commit.decode_all([payload for *_, payload in found])
+    return [(lsn, time_ns, commit) for (lsn, time_ns, _), commit in zip(found, commits, strict=True)]
+
+
 def _read(log: LogReader) -> list[tuple[int, int, bytes]]:
     """New records. Beside a writer a frame may be seen half written, so damage must be seen more than once."""
     for _ in range(_TRIES - 1):
         try:
-            return log.read()
+            return log.read_segment()
         except LogCorruptError:
             time.sleep(_PAUSE_S)
-    return log.read()
-
-
-def _decoded(records: list[tuple[int, int, bytes]]) -> list[Record]:
-    commits = Commit.decode_all([payload for *_, payload in records])
-    return [(lsn, time_ns, commit) for (lsn, time_ns, _), commit in zip(records, commits, strict=True)]
+    return log.read_segment()

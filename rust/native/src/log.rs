@@ -60,9 +60,10 @@ impl LogReader {
         Self(Mutex::new(log::Reader::new(&folder, after)))
     }
 
-    /// Whole records not read yet as (LSN, commit time in ns, payload), oldest first.
-    fn read<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u64, i64, Bound<'py, PyBytes>)>> {
-        let records = enter(py, || hold(&self.0).read())?;
+    /// Whole records not read yet of the next segment that has some as (LSN, commit time in ns, payload), oldest
+    /// first; none at the end of the log.
+    fn read_segment<'py>(&self, py: Python<'py>) -> PyResult<Vec<(u64, i64, Bound<'py, PyBytes>)>> {
+        let records = enter(py, || hold(&self.0).read_segment())?;
         Ok(records.into_iter().map(|r| (r.lsn, r.time_ns, PyBytes::new(py, &r.payload))).collect())
     }
 }

@@ -29,37 +29,63 @@ impl Reader {
     /// # Errors
     /// [`Error::LogCorrupt`] for anything that no writer wrote, and where the next record is gone; [`Error::Io`].
     pub fn read(&mut self) -> Result<Vec<Record>> {
+        self.read_while(|_| true)
+    }
+
+    /// The whole records of the next segment that has some; none at the end of the log.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_segment(&mut self) -> Result<Vec<Record>> {
+        self.read_while(<[Record]>::is_empty)
+    }
+
+    /// Read segments while there are more and `wants` says so. What fails is read again, whole, by the next call.
+    fn read_while(&mut self, wants: impl Fn(&[Record]) -> bool) -> Result<Vec<Record>> {
+        let before = (self.at, self.after);
+        let mut found = Vec::new();
+        while wants(&found) {
+            match self.step(&mut found) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    (self.at, self.after) = before;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Read what one segment has; whether there is a next one.
+    fn step(&mut self, found: &mut Vec<Record>) -> Result<bool> {
         let segments = segment::list(&self.folder)?;
         let mark = Mark::read(&self.folder)?;
-        let mut found = Vec::new();
-        let (mut first_lsn, mut tail) = match self.at {
+        let (first_lsn, tail) = match self.at {
             Some(at) => at,
             None => self.begin(&segments)?,
         };
-        loop {
-            let next = segments.iter().copied().find(|lsn| *lsn > first_lsn);
-            let path = segment::path(&self.folder, first_lsn);
-            let bytes = read_from(&path, tail.offset)?;
-            let (records, end) = scan(&path, &bytes, tail.offset, tail, next.is_none())?;
-            found.extend(records.into_iter().filter(|record| record.lsn > self.after));
-            tail = end;
-            self.at = Some((first_lsn, tail));
-            let Some(next) = next else { break };
-            if next != tail.lsn + 1 {
-                return Err(self.corrupt(format!("the segment after record {} is missing", tail.lsn), tail));
+        let next = segments.iter().copied().find(|lsn| *lsn > first_lsn);
+        let path = segment::path(&self.folder, first_lsn);
+        let bytes = read_from(&path, tail.offset)?;
+        let (records, end) = scan(&path, &bytes, tail.offset, tail, next.is_none())?;
+        found.extend(records.into_iter().filter(|record| record.lsn > self.after));
+        self.after = self.after.max(end.lsn);
+        self.at = Some((first_lsn, end));
+        if let Some(next) = next {
+            if next != end.lsn + 1 {
+                return Err(self.corrupt(format!("the segment after record {} is missing", end.lsn), end));
             }
-            (first_lsn, tail) = (next, Tail { offset: 0, ..tail });
+            self.at = Some((next, Tail { offset: 0, ..end }));
+            return Ok(true);
         }
-        if let Some(mark) = mark.filter(|mark| mark.lsn > tail.lsn) {
-            return Err(
-                self.corrupt(format!("the log was closed at record {} and ends before it", mark.lsn), tail)
-            );
+        if let Some(mark) = mark.filter(|mark| mark.lsn > end.lsn) {
+            return Err(self.corrupt(format!("the log was closed at record {} and ends before it", mark.lsn), end));
         }
-        if tail.lsn < self.after {
-            return Err(self.corrupt(format!("the log ends before record {}", self.after), tail));
+        if end.lsn < self.after {
+            return Err(self.corrupt(format!("the log ends before record {}", self.after), end));
         }
-        self.after = tail.lsn;
-        Ok(found)
+        Ok(false)
     }
 
     /// The last segment, and where its whole records end; after [`Self::read`].

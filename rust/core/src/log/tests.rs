@@ -257,6 +257,38 @@ fn the_format_is_what_it_was() {
 }
 
 #[test]
+fn a_reader_goes_segment_by_segment_and_loses_nothing_where_one_does_not_read() {
+    let folder = TempDir::new().unwrap();
+    let writer = Writer::create(folder.path(), LOG).unwrap();
+    let payload = noise(30 << 20, 1);
+    append(&writer, &[b"a", &payload, &payload, b"b", &payload, b"c"]);
+    drop(writer);
+    let segments = segment::list(folder.path()).unwrap();
+    assert!(segments.len() > 1, "{segments:?}");
+    let mut reader = Reader::new(folder.path(), 0);
+    let mut counts = Vec::new();
+    loop {
+        let records = reader.read_segment().unwrap();
+        if records.is_empty() {
+            break;
+        }
+        counts.push(records.len());
+    }
+    assert_eq!(counts.iter().sum::<usize>(), 6);
+    assert!(counts.len() > 1);
+
+    let last = segment::path(folder.path(), *segments.last().unwrap());
+    let whole = std::fs::read(&last).unwrap();
+    let mut damaged = whole.clone();
+    damaged[5] ^= 1;
+    std::fs::write(&last, damaged).unwrap();
+    let mut reader = Reader::new(folder.path(), 0);
+    assert!(reader.read().is_err());
+    std::fs::write(&last, whole).unwrap();
+    assert_eq!(reader.read().unwrap().iter().map(|record| record.lsn).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
 fn records_of_the_first_codec_are_read() {
     let folder = TempDir::new().unwrap();
     std::fs::write(segment::path(folder.path(), 1), include_bytes!("golden_v1.log")).unwrap();
