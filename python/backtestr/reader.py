@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from backtestr import config, machine
+from backtestr._native import GroupCache
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.flush import settled
 from backtestr.instants import Instant, range_ns
@@ -28,8 +29,12 @@ from backtestr.storage.layout import Layout
 from backtestr.storage.lease import Lease
 from backtestr.storage.read import Reader
 from backtestr.storage.refusals import typed_refusals
+from backtestr.storage.rowgroups import RowGroups
 from backtestr.storage.session import Session, remove_folder
 from backtestr.storage.snapshot import Version
+
+_DECODING = 4
+"""Threads that decode one request at most: more wait for memory."""
 
 
 class StoreReader:
@@ -60,7 +65,7 @@ class StoreReader:
             lease.settle()
         self._pinned: Version | None = None
         self._unpin: weakref.finalize[Any, Any] | None = None
-        reader = Reader(layout, verify=self._settings.verify == "always")
+        reader = Reader(_row_groups(layout, self._settings))
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader, lease)
         self._session: Session | None = None
         self._session_lock = threading.Lock()
@@ -296,3 +301,8 @@ class StoreReader:
     def __repr__(self) -> str:
         state = "closed" if self._storage is None else f"lsn {self._version().lsn}"
         return f"Store({str(self._path)!r}, {state})"
+
+
+def _row_groups(layout: Layout, settings: config.Settings) -> RowGroups:
+    cache = GroupCache(settings.hot_cache_bytes, ttl_s=settings.hot_cache_ttl) if settings.hot_cache_bytes else None
+    return RowGroups(layout, verify=settings.verify == "always", threads=min(settings.threads, _DECODING), cache=cache)

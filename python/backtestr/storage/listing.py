@@ -70,9 +70,17 @@ class Listing:
     def _file_rows(self) -> dict[str, int]:
         return {file_id: row for row, file_id in enumerate(self.files["file_id"].to_pylist())}
 
+    @cached_property
+    def _files_seen(self) -> dict[str, File]:
+        return {}
+
     def _file_of(self, index_row: int) -> File:
-        row = self._file_rows[self.index["file_id"][index_row].as_py()]
-        return File(*(self.files[name][row].as_py() for name in FILES.names))
+        file_id = self.index["file_id"][index_row].as_py()
+        seen = self._files_seen
+        if file_id not in seen:
+            row = self._file_rows[file_id]
+            seen[file_id] = File(*(self.files[name][row].as_py() for name in FILES.names))
+        return seen[file_id]
 
     def spans(
         self,

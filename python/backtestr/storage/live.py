@@ -20,6 +20,7 @@ REMEMBERED: Final = 65_536
 """Batches of each store whose ids are known, the newest ones."""
 
 _LSN = "_lsn"
+_NO_TICKS: Final = TICK_SCHEMA.empty_table()
 _COUNTS = ("rows", "trades", "bids", "asks", "composites")
 
 
@@ -130,7 +131,7 @@ class Live:
         """Live ticks of a symbol in [start, end) ns, sorted."""
         run = self._runs.get(symbol) if self.ticks else None
         if run is None:
-            return TICK_SCHEMA.empty_table()
+            return _NO_TICKS
         rows = self.sorted_ticks.slice(run["first_row"], run["rows"])
         if (start is None or start <= run["min_ns"]) and (end is None or run["max_ns"] < end):
             return rows

@@ -1,0 +1,107 @@
+//! Pages in the one form that we write: each behind a header of fixed fields, with the checksum of what is stored.
+
+use std::borrow::Cow;
+
+use zstd::bulk::Decompressor;
+
+use super::bits::Cursor;
+use super::{Chunk, corrupt};
+use crate::encode::page::{DELTA_BINARY_PACKED, I32, PLAIN, RLE, RLE_DICTIONARY, STRUCT};
+use crate::error::Result;
+
+/// Reads pages, and checks them if it is to.
+pub(super) struct Reader {
+    pub(super) verify: bool,
+    zstd: Decompressor<'static>,
+}
+
+impl Reader {
+    pub(super) fn new(verify: bool) -> Result<Self> {
+        Ok(Self { verify, zstd: Decompressor::new().map_err(corrupt)? })
+    }
+
+    /// A dictionary page: how many values it has, and its bytes.
+    pub(super) fn dictionary<'a>(
+        &mut self,
+        chunk: &mut Cursor<'a>,
+        is_zstd: bool,
+    ) -> Result<(usize, Cow<'a, [u8]>)> {
+        let header = Header::read(chunk, 2, 3)?;
+        let (values, encoding) = (chunk.field(1)?, chunk.field(1)?);
+        chunk.require(&[0, 0])?;
+        if encoding != PLAIN {
+            return Err(corrupt("a dictionary page of another encoding"));
+        }
+        Ok((size(values)?, self.body(&header, chunk, is_zstd)?))
+    }
+
+    /// The data page of so many rows: indices into a dictionary, or deltas.
+    pub(super) fn data<'a>(
+        &mut self,
+        pages: &mut Cursor<'a>,
+        rows: usize,
+        chunk: &Chunk,
+    ) -> Result<Cow<'a, [u8]>> {
+        let header = Header::read(pages, 0, 1)?;
+        let said = [pages.field(1)?, pages.field(1)?, pages.field(1)?, pages.field(1)?];
+        pages.require(&[0, 0])?;
+        let encoding = if chunk.has_dictionary { RLE_DICTIONARY } else { DELTA_BINARY_PACKED };
+        if size(said[0])? != rows || said[1..] != [encoding, RLE, RLE] {
+            return Err(corrupt("a data page of other rows or encodings than its footer says"));
+        }
+        let body = self.body(&header, pages, chunk.is_zstd)?;
+        if pages.is_empty() { Ok(body) } else { Err(corrupt("bytes behind the last page")) }
+    }
+
+    /// What a page holds, decompressed.
+    fn body<'a>(&mut self, header: &Header, pages: &mut Cursor<'a>, is_zstd: bool) -> Result<Cow<'a, [u8]>> {
+        let stored = pages.take(header.stored)?;
+        if self.verify && crc32fast::hash(stored) != header.crc {
+            return Err(corrupt("a page that does not match its checksum"));
+        }
+        let raw = match is_zstd {
+            true => Cow::Owned(self.zstd.decompress(stored, header.raw).map_err(corrupt)?),
+            false => Cow::Borrowed(stored),
+        };
+        if raw.len() == header.raw {
+            Ok(raw)
+        } else {
+            Err(corrupt("a page of another size than its header says"))
+        }
+    }
+}
+
+struct Header {
+    raw: usize,
+    stored: usize,
+    crc: u32,
+}
+
+impl Header {
+    /// The fields before those of the page's own kind, whose struct begins `step` fields on.
+    fn read(chunk: &mut Cursor<'_>, page_type: i32, step: u8) -> Result<Self> {
+        let (found, raw, stored, crc) = (chunk.field(1)?, chunk.field(1)?, chunk.field(1)?, chunk.field(1)?);
+        chunk.require(&[step << 4 | STRUCT])?;
+        if found != page_type {
+            return Err(corrupt("a page of another kind"));
+        }
+        Ok(Self { raw: size(raw)?, stored: size(stored)?, crc: crc as u32 })
+    }
+}
+
+fn size(number: i32) -> Result<usize> {
+    usize::try_from(number).map_err(corrupt)
+}
+
+impl Cursor<'_> {
+    /// A 32-bit field of Thrift's compact protocol, so many ids behind the one before.
+    fn field(&mut self, step: u8) -> Result<i32> {
+        self.require(&[step << 4 | I32])?;
+        let number = u32::try_from(self.unsigned()?).map_err(corrupt)?;
+        Ok((number >> 1) as i32 ^ -((number & 1) as i32))
+    }
+
+    fn require(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.take(bytes.len())? == bytes { Ok(()) } else { Err(corrupt("a page header of another form")) }
+    }
+}
