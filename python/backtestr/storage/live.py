@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -126,6 +126,11 @@ class Live:
         """Live ticks per symbol, as `backtestr.storage.snapshot.Version.symbols` has them."""
         wanted = (*_COUNTS, "min_ns", "max_ns")
         return {symbol: {name: run[name] for name in wanted} for symbol, run in self._runs.items()}
+
+    def last_rows(self, symbols: Iterable[str]) -> pa.Table:
+        """The newest live tick of each symbol that has one."""
+        rows = [run["first_row"] + run["rows"] - 1 for name in symbols if (run := self._runs.get(name)) is not None]
+        return self.sorted_ticks.take(rows) if rows else _NO_TICKS
 
     def of_symbol(self, symbol: str, start: int | None = None, end: int | None = None) -> pa.Table:
         """Live ticks of a symbol in [start, end) ns, sorted."""

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from backtestr.schema import STORED_BARS
+from backtestr.schema import MIN_NS, STORED_BARS
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.encode import ColumnLayouts, layout_of
+from backtestr.storage.keys import times_ns
 from backtestr.storage.layout import TICKS
 from backtestr.storage.listing import File, Span
 from backtestr.storage.rowgroups import RowGroups
@@ -65,9 +66,9 @@ class Reader:
         if columns is not None:
             wanted = pa.schema([field for field in TICK_SCHEMA if field.name in columns])
             needed = pa.schema([f for f in TICK_SCHEMA if f in wanted or f.name in {"timestamp_utc", "symbol"}])
+        names = sorted(set(symbols), key=str.encode)
         found = []
-        for symbol in sorted(set(symbols), key=str.encode):
-            spans = version.listing.spans(symbol, start, end)
+        for symbol, spans in zip(names, version.listing.spans_of(names, start, end), strict=True):
             live = version.live.of_symbol(symbol, start, end)
             found.append((live.num_rows > 0 or _overlap(spans), spans, live))
         parts: list[pa.Table] = []
@@ -82,6 +83,26 @@ class Reader:
                 parts.append(windows.table(spans))
         table = parts[0] if len(parts) == 1 else pa.concat_tables([needed.empty_table(), *parts])
         return (table if needed is wanted else table.select(wanted.names)).unify_dictionaries()
+
+    def latest(self, version: Version, symbols: Iterable[str]) -> pa.Table:
+        """The newest tick of each symbol, the last of those at its instant; by symbol."""
+        names = sorted(set(symbols), key=str.encode)
+        filed, owners, is_shared = version.listing.last_rows(names)
+        filed_ns = dict(zip((names[owner] for owner in owners.tolist()), times_ns(filed).tolist(), strict=True))
+        live_ns = {name: counts["max_ns"] for name, counts in version.live.symbols.items() if name in set(names)}
+        tied = {name for name, ns in live_ns.items() if filed_ns.get(name) == ns}
+        tied.update(names[owner] for owner in owners[is_shared].tolist())
+        newer = {name for name, ns in live_ns.items() if ns > filed_ns.get(name, MIN_NS - 1)} - tied
+        keep = np.array([names[owner] not in newer | tied for owner in owners.tolist()], bool)
+        parts = [_as_ticks(filed.filter(pa.array(keep))), version.live.last_rows(newer)]
+        for name in tied:
+            at = max(filed_ns[name], live_ns.get(name, filed_ns[name]))
+            rows = self.ticks(version, [name], at, at + 1)
+            parts.append(rows.slice(rows.num_rows - 1))
+        table = pa.concat_tables(parts).unify_dictionaries()
+        place = {name: position for position, name in enumerate(names)}
+        order = np.argsort([place[name] for name in table["symbol"].to_pylist()])
+        return table if len(parts) == 2 and not newer else table.take(order)
 
     def located(
         self,
@@ -115,10 +136,8 @@ class Reader:
         end: int | None = None,
     ) -> pa.Table:
         """Stored bars of one timeframe and basis with start in [start, end) ns, without vwap."""
-        found = [
-            version.listing.spans(symbol, start, end, timeframe=timeframe, basis=basis)
-            for symbol in sorted(set(symbols), key=str.encode)
-        ]
+        names = sorted(set(symbols), key=str.encode)
+        found = version.listing.spans_of(names, start, end, timeframe=timeframe, basis=basis)
         parts = [STORED_BARS.empty_table()]
         # A month's file goes on behind that of a day of its own.
         for overlap, some in itertools.groupby(found, _overlap):
@@ -142,6 +161,11 @@ class Reader:
         """The layout that a file's ticks are stored in."""
         stored = {column.name: column for column in self.groups.footer(file).schema}
         return [layout_of(stored.get(column.name)) for column in TICK_SCHEMA]
+
+
+def _as_ticks(rows: pa.Table) -> pa.Table:
+    """Rows as the index keeps them, in canonical columns."""
+    return pa.table([rows[column.name].cast(column.type) for column in TICK_SCHEMA], schema=TICK_SCHEMA)
 
 
 def _overlap(spans: Sequence[Span]) -> bool:

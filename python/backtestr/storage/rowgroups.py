@@ -27,6 +27,7 @@ class _Held(NamedTuple):
     """What the cache has of a row group: some of its columns, and the bytes that they take."""
 
     rows: pa.RecordBatch
+    names: list[str]
     bytes: int
 
 
@@ -79,11 +80,11 @@ class RowGroups:
             return self.decode(file, groups, schema)
         held: list[_Held | None] = self.cache.get(file.file_id, groups.start, groups.stop)
         names = schema.names
-        found: list[pa.RecordBatch | None] = [known and _columns(known.rows, names) for known in held]
+        found: list[pa.RecordBatch | None] = [_columns(known, names) for known in held]
         for missing in ranges(group for group, rows in zip(groups, found, strict=True) if rows is None):
             for group, (rows, size) in zip(missing, self._decode(file, missing, schema), strict=True):
                 found[group - groups.start] = rows
-                made = _Held(rows, size)
+                made = _Held(rows, names, size)
                 if (known := held[group - groups.start]) is not None:
                     made = _joined(known, made)
                 self.cache.put(file.file_id, group, made, made.bytes)
@@ -150,12 +151,11 @@ def _decoded_by_arrow(
     return made
 
 
-def _columns(rows: pa.RecordBatch, names: list[str]) -> pa.RecordBatch | None:
+def _columns(held: _Held | None, names: list[str]) -> pa.RecordBatch | None:
     """Some columns; None if not all of them are there."""
-    held = rows.schema.names
-    if held == names:
-        return rows
-    return rows.select(names) if set(names) <= set(held) else None
+    if held is None or held.names == names:
+        return None if held is None else held.rows
+    return held.rows.select(names) if set(names) <= set(held.names) else None
 
 
 def ranges(numbers: Iterable[int]) -> Iterator[range]:
@@ -174,8 +174,7 @@ def ranges(numbers: Iterable[int]) -> Iterator[range]:
 
 def _joined(old: _Held, new: _Held) -> _Held:
     """The columns of both."""
-    more = [name for name in old.rows.schema.names if name not in new.rows.schema.names]
-    columns = {name: new.rows[name] for name in new.rows.schema.names} | {name: old.rows[name] for name in more}
-    fields = [new.rows.schema.field(name) if name not in more else old.rows.schema.field(name) for name in columns]
-    kept = old.rows.select(more).nbytes if more else 0
-    return _Held(pa.record_batch(list(columns.values()), schema=pa.schema(fields)), new.bytes + kept)
+    more = old.rows.select([name for name in old.names if name not in new.names])
+    schema = pa.schema([*new.rows.schema, *more.schema])
+    rows = pa.RecordBatch.from_arrays([*new.rows.columns, *more.columns], schema=schema)
+    return _Held(rows, schema.names, new.bytes + more.nbytes)
