@@ -118,6 +118,12 @@ class Listing:
             found[owner].append(Span(self._file_of(row), *places))
         return found
 
+    def groups_of(self, symbols: Sequence[str]) -> list[tuple[str, int, int]]:
+        """Every place with rows of some symbols, bars of all timeframes too: file id, first group, number of groups."""
+        rows = self.index.filter(pc.is_in(self.index["symbol"], pa.array(symbols, pa.string())))
+        columns = (rows[name].to_pylist() for name in ("file_id", "first_group", "groups"))
+        return list(zip(*columns, strict=True))
+
     def last_rows(self, symbols: Sequence[str]) -> tuple[pa.Table, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """The newest tick of each symbol that has one in a file, as the index keeps it.
 

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from backtestr._native import GroupCache, ParquetFooter, crc32c, widen
 from backtestr.errors import DataCorruptError, SchemaError
+from backtestr.models import CacheStats
 from backtestr.storage.footer import Footer
 from backtestr.storage.layout import Layout
 from backtestr.storage.listing import File
@@ -98,6 +100,20 @@ class RowGroups:
             DataCorruptError: the file is damaged.
         """
         return [rows for rows, _ in self._decode(file, groups, schema)] if groups else []
+
+    def stats(self) -> CacheStats:
+        """What the cache did."""
+        values = (0,) * len(fields(CacheStats)) if self.cache is None else self.cache.stats()
+        return CacheStats(**dict(zip((field.name for field in fields(CacheStats)), values, strict=True)))
+
+    def forget(self, places: Iterable[tuple[str, int, int]] | None = None) -> None:
+        """Drop groups from memory: all of them, or those at (file id, first group, number of groups)."""
+        if self.cache is None:
+            return
+        if places is None:
+            self.cache.clear()
+        for file_id, first, count in places or ():
+            self.cache.forget(file_id, first, first + count)
 
     def _decode(self, file: File, groups: range, schema: pa.Schema) -> list[tuple[pa.RecordBatch, int]]:
         footer = self.footer(file)

@@ -26,7 +26,7 @@ pub(super) fn decode(
 ) -> Result<(ArrayRef, usize)> {
     let mut bytes = Cursor(bytes);
     let entries = match chunk.has_dictionary {
-        true => Some(reader.dictionary(&mut bytes, chunk.is_zstd)?),
+        true => Some(reader.dictionary(&mut bytes, chunk)?),
         false => None,
     };
     let data = reader.data(&mut bytes, rows, chunk)?;

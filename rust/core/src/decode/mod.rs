@@ -51,6 +51,8 @@ struct Group {
 #[derive(Debug)]
 struct Chunk {
     place: Range<u64>,
+    /// Bytes of its pages, decompressed, and of their headers.
+    raw: usize,
     has_dictionary: bool,
     is_zstd: bool,
 }
@@ -276,6 +278,7 @@ impl Chunk {
         let end = start.checked_add(length).ok_or_else(|| corrupt("a column chunk without end"))?;
         Ok(Self {
             place: start..end,
+            raw: usize::try_from(chunk.uncompressed_size()).map_err(corrupt)?,
             has_dictionary: chunk.dictionary_page_offset().is_some(),
             is_zstd: chunk.compression_codec() == CompressionCodec::ZSTD,
         })

@@ -23,16 +23,16 @@ impl Reader {
     /// A dictionary page: how many values it has, and its bytes.
     pub(super) fn dictionary<'a>(
         &mut self,
-        chunk: &mut Cursor<'a>,
-        is_zstd: bool,
+        pages: &mut Cursor<'a>,
+        chunk: &Chunk,
     ) -> Result<(usize, Cow<'a, [u8]>)> {
-        let header = Header::read(chunk, 2, 3)?;
-        let (values, encoding) = (chunk.field(1)?, chunk.field(1)?);
-        chunk.require(&[0, 0])?;
+        let header = Header::read(pages, 2, 3)?;
+        let (values, encoding) = (pages.field(1)?, pages.field(1)?);
+        pages.require(&[0, 0])?;
         if encoding != PLAIN {
             return Err(corrupt("a dictionary page of another encoding"));
         }
-        Ok((size(values)?, self.body(&header, chunk, is_zstd)?))
+        Ok((size(values)?, self.body(&header, pages, chunk)?))
     }
 
     /// The data page of so many rows: indices into a dictionary, or deltas.
@@ -49,17 +49,20 @@ impl Reader {
         if size(said[0])? != rows || said[1..] != [encoding, RLE, RLE] {
             return Err(corrupt("a data page of other rows or encodings than its footer says"));
         }
-        let body = self.body(&header, pages, chunk.is_zstd)?;
+        let body = self.body(&header, pages, chunk)?;
         if pages.is_empty() { Ok(body) } else { Err(corrupt("bytes behind the last page")) }
     }
 
     /// What a page holds, decompressed.
-    fn body<'a>(&mut self, header: &Header, pages: &mut Cursor<'a>, is_zstd: bool) -> Result<Cow<'a, [u8]>> {
+    fn body<'a>(&mut self, header: &Header, pages: &mut Cursor<'a>, chunk: &Chunk) -> Result<Cow<'a, [u8]>> {
         let stored = pages.take(header.stored)?;
+        if header.raw > chunk.raw {
+            return Err(corrupt("a page of more bytes than its column chunk"));
+        }
         if self.verify && crc32fast::hash(stored) != header.crc {
             return Err(corrupt("a page that does not match its checksum"));
         }
-        let raw = match is_zstd {
+        let raw = match chunk.is_zstd {
             true => Cow::Owned(self.zstd.decompress(stored, header.raw).map_err(corrupt)?),
             false => Cow::Borrowed(stored),
         };
