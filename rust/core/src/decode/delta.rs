@@ -28,8 +28,8 @@ pub(super) fn decode<T>(data: &[u8], count: usize, convert: impl Fn(i64) -> T) -
                 1..=64 => unpack(packed, u32::from(width), &mut steps),
                 _ => return Err(corrupt("a delta of more than 64 bits")),
             }
-            values.extend(steps.map(|step| {
-                value = value.wrapping_add(least).wrapping_add(step as i64);
+            values.extend(steps.iter().map(|step| {
+                value = value.wrapping_add(least).wrapping_add(*step as i64);
                 convert(value)
             }));
         }
