@@ -48,19 +48,27 @@ impl<'a> Cursor<'a> {
 #[inline]
 pub(super) fn unpack(packed: &[u8], width: u32, numbers: &mut [u64]) {
     let (mask, width) = (u64::MAX >> (u64::BITS - width), width as usize);
-    // Eight bytes from any bit on hold 57; where those are few numbers, one at a time is as fast.
-    let at_once = if width <= 14 { 57 / width } else { 1 };
+    // Eight bytes from any bit on hold 57.
     let whole = if width <= 57 { (packed.len().saturating_sub(8) * 8 / width).min(numbers.len()) } else { 0 };
     let (fast, rest) = numbers.split_at_mut(whole);
+    let word = |bit: usize| {
+        packed[bit / 8..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)) >> (bit % 8)
+    };
     let mut bit = 0;
-    for some in fast.chunks_mut(at_once) {
-        let bytes = packed[bit / 8..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let mut word = bytes >> (bit % 8);
-        for number in some.iter_mut() {
-            *number = word & mask;
-            word >>= width;
+    if width <= 14 {
+        for some in fast.chunks_mut(57 / width) {
+            let mut word = word(bit);
+            for number in some.iter_mut() {
+                *number = word & mask;
+                word >>= width;
+            }
+            bit += width * some.len();
         }
-        bit += width * some.len();
+    } else {
+        for number in fast {
+            *number = word(bit) & mask;
+            bit += width;
+        }
     }
     for number in rest {
         *number = slow(packed, bit) as u64 & mask;
