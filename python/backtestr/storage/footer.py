@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backtestr._native import ParquetFooter
+from backtestr.errors import DataCorruptError
 from backtestr.storage.listing import Span
 
 
@@ -46,6 +47,8 @@ class Footer:
     def _times(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First and last instant of each group, in ns."""
         times = np.array(self.native.times_ns, np.int64).reshape(-1, 2)
+        if len(times) != self.num_groups:
+            raise DataCorruptError(f"{self.path} does not say from when to when its row groups are; restore the file")
         return times[:, 0].copy(), times[:, 1].copy()
 
     def groups(self, span: Span, start: int | None, end: int | None) -> range:

@@ -120,7 +120,7 @@ class Reader:
         for span in version.listing.spans(symbol, start, end):
             if sequences and (span.max_sequence < sequences[0] or span.min_sequence > sequences[1]):
                 continue
-            windows = Windows(self.groups, [span], TICK_SCHEMA, start, end)
+            windows = Windows(self.groups, [span], TICK_SCHEMA, start, end, keep=False)
             first, stop = windows.rows(span)
             rows = windows.table([span])
             parts.append(Located(rows, [span.file.file_id], np.zeros(stop - first, np.int64), np.arange(first, stop)))

@@ -29,12 +29,27 @@ class _Part(NamedTuple):
 class Windows:
     """Columns of the rows of spans in [start, end) ns; the columns include ``timestamp_utc``.
 
+    Args:
+        groups: reads row groups.
+        spans: whose rows.
+        schema: the columns.
+        start: first instant, in ns.
+        end: exclusive.
+        keep: whether row groups come from memory where they are there, and stay there.
+
     Raises:
         DataCorruptError: a file is damaged.
     """
 
     def __init__(
-        self, groups: RowGroups, spans: Iterable[Span], schema: pa.Schema, start: int | None, end: int | None
+        self,
+        groups: RowGroups,
+        spans: Iterable[Span],
+        schema: pa.Schema,
+        start: int | None,
+        end: int | None,
+        *,
+        keep: bool = True,
     ) -> None:
         self._schema = schema
         self._start = start
@@ -44,13 +59,15 @@ class Windows:
             part = self._parts.get(span.file.file_id)
             if part is None:
                 part = self._parts[span.file.file_id] = _Part(span.file, groups.footer(span.file), {}, {})
-            if span.first_row + span.rows > part.footer.first_rows[-1]:
+            footer, stop = part.footer, span.first_group + span.groups
+            if span.first_row + span.rows > footer.first_rows[-1] or stop > footer.num_groups:
                 raise DataCorruptError(f"{span.file.path} has fewer rows than the log says; restore the file")
-            part.reach[span.first_row] = found = part.footer.groups(span, start, end)
+            part.reach[span.first_row] = found = footer.groups(span, start, end)
             part.groups.update(dict.fromkeys(found))
+        read = groups.read if keep else groups.decode
         for part in self._parts.values():
             for some in ranges(sorted(part.groups)):
-                part.groups.update(zip(some, groups.read(part.file, some, schema), strict=True))
+                part.groups.update(zip(some, read(part.file, some, schema), strict=True))
 
     def rows(self, span: Span) -> tuple[int, int]:
         """The rows of a span in the window: in its file, the first and the one behind the last."""
