@@ -110,8 +110,15 @@ class ParquetFooter:
         """First and last instant of each row group; empty where the file has none."""
 
     @property
-    def is_own(self) -> bool:
-        """Whether :func:`encode_parquet` made all row groups, so that `decode` reads them."""
+    def first_group_end(self) -> int:
+        """Bytes of the file up to the end of its first row group; 0 without one."""
+
+    def is_own(self, data: bytes) -> bool:
+        """Whether :func:`encode_parquet` made the row groups, so that `decode` reads them.
+
+        Args:
+            data: bytes of the file up to `first_group_end`. Footers of other writers may look alike.
+        """
 
     def extent(self, first: int, stop: int, schema: pa.Schema) -> tuple[int, int]:
         """Where in the file columns of some row groups are: the first byte and the one behind the last."""

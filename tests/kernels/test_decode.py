@@ -47,7 +47,7 @@ def values(rows: pa.Table | pa.RecordBatch) -> dict[str, list[Any]]:
 def assert_decodes(rows: pa.Table, groups: Groups) -> None:
     data = encoded(rows, groups)
     footer = footer_of(data)
-    assert footer.is_own
+    assert footer.is_own(data)
     assert footer.first_rows == [0, *(stop for _, stop in groups)]
     for batch, (start, stop) in zip(decoded(footer, data, 0, len(groups)), groups, strict=True):
         batch.validate(full=True)
@@ -151,4 +151,14 @@ def test_what_is_not_there_is_refused() -> None:
 def test_files_of_other_writers_are_told_apart(options: dict[str, Any]) -> None:
     sink = io.BytesIO()
     pq.write_table(long_runs(100, 0), sink, **options)
-    assert not footer_of(sink.getvalue()).is_own
+    assert not footer_of(sink.getvalue()).is_own(sink.getvalue())
+
+
+def test_one_damaged_header_makes_no_other_writer() -> None:
+    data = bytearray(encoded(long_runs(100, 0), [(0, 60), (60, 100)]))
+    footer = footer_of(bytes(data))
+    assert footer.is_own(bytes(data[: footer.first_group_end]))
+    for offset in range(4, footer.first_group_end):
+        data[offset] ^= 0xFF
+        assert footer.is_own(bytes(data))
+        data[offset] ^= 0xFF

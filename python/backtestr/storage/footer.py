@@ -29,6 +29,12 @@ class Footer:
         return pq.read_metadata(self.path)
 
     @cached_property
+    def is_own(self) -> bool:
+        """Whether the file's row groups are of the form that we encode; others are read through pyarrow."""
+        with self.path.open("rb") as raw:
+            return self.native.is_own(raw.read(self.native.first_group_end))
+
+    @cached_property
     def schema(self) -> pa.Schema:
         """Arrow schema of the columns as they are stored."""
         return self.metadata.schema.to_arrow_schema()

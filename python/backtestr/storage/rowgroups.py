@@ -118,7 +118,7 @@ class RowGroups:
     def _decode(self, file: File, groups: range, schema: pa.Schema) -> list[tuple[pa.RecordBatch, int]]:
         footer = self.footer(file)
         with _refusing(file):
-            if not footer.native.is_own:
+            if not footer.is_own:
                 return _decoded_by_arrow(footer, groups, schema, verify=self._verify)
             first, stop = footer.native.extent(groups.start, groups.stop, schema)
             opened = os.open(footer.path, os.O_RDONLY | os.O_CLOEXEC)

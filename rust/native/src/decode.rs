@@ -30,8 +30,12 @@ impl ParquetFooter {
     }
 
     #[getter]
-    fn is_own(&self) -> bool {
-        self.0.is_own()
+    fn first_group_end(&self) -> u64 {
+        self.0.first_group_end()
+    }
+
+    fn is_own(&self, data: &[u8]) -> bool {
+        self.0.is_own(data)
     }
 
     fn extent(

@@ -103,9 +103,23 @@ impl Footer {
         &self.times_ns
     }
 
-    /// Whether `encode` made all its groups, so that [`Footer::decode`] reads them.
-    pub fn is_own(&self) -> bool {
-        self.is_own
+    /// Whether `encode` made its groups, so that [`Footer::decode`] reads them.
+    ///
+    /// # Arguments
+    /// * `data`: bytes of the file up to the end of its first group. Groups of other writers may have footers like ours,
+    ///   but not dictionaries; one like ours is enough, as single headers may be damaged.
+    pub fn is_own(&self, data: &[u8]) -> bool {
+        let has_our_dictionary = |chunk: &Chunk| {
+            let bytes = usize::try_from(chunk.place.start).ok().and_then(|start| data.get(start..));
+            chunk.has_dictionary && bytes.is_some_and(page::is_our_dictionary)
+        };
+        self.is_own && self.groups.first().is_some_and(|group| group.chunks.iter().any(has_our_dictionary))
+    }
+
+    /// Bytes of the file up to the end of its first group; 0 without one.
+    pub fn first_group_end(&self) -> u64 {
+        let chunks = self.groups.first().map_or(&[][..], |group| &group.chunks);
+        chunks.iter().map(|chunk| chunk.place.end).max().unwrap_or(0)
     }
 
     /// Where in the file columns of some groups are: its first byte and the one behind the last.

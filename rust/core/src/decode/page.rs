@@ -26,13 +26,8 @@ impl Reader {
         pages: &mut Cursor<'a>,
         chunk: &Chunk,
     ) -> Result<(usize, Cow<'a, [u8]>)> {
-        let header = Header::read(pages, 2, 3)?;
-        let (values, encoding) = (pages.field(1)?, pages.field(1)?);
-        pages.require(&[0, 0])?;
-        if encoding != PLAIN {
-            return Err(corrupt("a dictionary page of another encoding"));
-        }
-        Ok((size(values)?, self.body(&header, pages, chunk)?))
+        let (header, values) = Header::of_dictionary(pages)?;
+        Ok((values, self.body(&header, pages, chunk)?))
     }
 
     /// The data page of so many rows: indices into a dictionary, or deltas.
@@ -42,12 +37,9 @@ impl Reader {
         rows: usize,
         chunk: &Chunk,
     ) -> Result<Cow<'a, [u8]>> {
-        let header = Header::read(pages, 0, 1)?;
-        let said = [pages.field(1)?, pages.field(1)?, pages.field(1)?, pages.field(1)?];
-        pages.require(&[0, 0])?;
-        let encoding = if chunk.has_dictionary { RLE_DICTIONARY } else { DELTA_BINARY_PACKED };
-        if size(said[0])? != rows || said[1..] != [encoding, RLE, RLE] {
-            return Err(corrupt("a data page of other rows or encodings than its footer says"));
+        let (header, said) = Header::of_data(pages, chunk.has_dictionary)?;
+        if said != rows {
+            return Err(corrupt("a data page of other rows than its footer says"));
         }
         let body = self.body(&header, pages, chunk)?;
         if pages.is_empty() { Ok(body) } else { Err(corrupt("bytes behind the last page")) }
@@ -74,6 +66,11 @@ impl Reader {
     }
 }
 
+/// Whether the dictionary page that bytes begin with has a header as we write it.
+pub(super) fn is_our_dictionary(bytes: &[u8]) -> bool {
+    Header::of_dictionary(&mut Cursor(bytes)).is_ok()
+}
+
 struct Header {
     raw: usize,
     stored: usize,
@@ -81,6 +78,30 @@ struct Header {
 }
 
 impl Header {
+    /// The header of a dictionary page, and how many values that has.
+    fn of_dictionary(pages: &mut Cursor<'_>) -> Result<(Self, usize)> {
+        let header = Self::read(pages, 2, 3)?;
+        let (values, encoding) = (pages.field(1)?, pages.field(1)?);
+        pages.require(&[0, 0])?;
+        if encoding != PLAIN {
+            return Err(corrupt("a dictionary page of another encoding"));
+        }
+        Ok((header, size(values)?))
+    }
+
+    /// The header of a data page, and how many rows that has.
+    fn of_data(pages: &mut Cursor<'_>, has_dictionary: bool) -> Result<(Self, usize)> {
+        let header = Self::read(pages, 0, 1)?;
+        let rows = size(pages.field(1)?)?;
+        let said = [pages.field(1)?, pages.field(1)?, pages.field(1)?];
+        pages.require(&[0, 0])?;
+        let encoding = if has_dictionary { RLE_DICTIONARY } else { DELTA_BINARY_PACKED };
+        if said != [encoding, RLE, RLE] {
+            return Err(corrupt("a data page of other encodings than its footer says"));
+        }
+        Ok((header, rows))
+    }
+
     /// The fields before those of the page's own kind, whose struct begins `step` fields on.
     fn read(chunk: &mut Cursor<'_>, page_type: i32, step: u8) -> Result<Self> {
         let (found, raw, stored, crc) = (chunk.field(1)?, chunk.field(1)?, chunk.field(1)?, chunk.field(1)?);
