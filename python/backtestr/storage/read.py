@@ -45,6 +45,7 @@ class Located:
 
 
 _GROUPS_AT_ONCE = 24
+_NO_BARS = STORED_BARS.empty_table()
 
 
 class Reader:
@@ -138,7 +139,7 @@ class Reader:
         """Stored bars of one timeframe and basis with start in [start, end) ns, without vwap."""
         names = sorted(set(symbols), key=str.encode)
         found = version.listing.spans_of(names, start, end, timeframe=timeframe, basis=basis)
-        parts = [STORED_BARS.empty_table()]
+        parts: list[pa.Table] = []
         # A month's file goes on behind that of a day of its own.
         for overlap, some in itertools.groupby(found, _overlap):
             alike = list(some)
@@ -147,7 +148,7 @@ class Reader:
                 parts.extend(windows.table(spans).unify_dictionaries().sort_by("timestamp_utc") for spans in alike)
             else:
                 parts.append(windows.table(itertools.chain.from_iterable(alike)))
-        return pa.concat_tables(parts).unify_dictionaries()
+        return (parts[0] if len(parts) == 1 else pa.concat_tables([_NO_BARS, *parts])).unify_dictionaries()
 
     def file_parts(self, file: File) -> Iterator[tuple[int, pa.Table]]:
         """All rows of a file in canonical columns, some row groups at a time, with the number of the first row."""

@@ -178,7 +178,10 @@ impl Footer {
             Ok(())
         };
         std::thread::scope(|scope| {
-            (1..threads.min(groups.len())).for_each(|_| drop(scope.spawn(work)));
+            for _ in 1..threads.min(groups.len()) {
+                // Without more threads this one does it all.
+                drop(std::thread::Builder::new().spawn_scoped(scope, work));
+            }
             work()
         })?;
         let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
