@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import backtestr as bt
@@ -340,6 +340,9 @@ def test_the_newest_ticks(stores: list[bt.Store], ticks: pa.Table) -> None:
 
 
 @settings(max_examples=settings.default.max_examples // 5)
+@example([("A", 1, False)] * 4)
+@example([("B", 0, True), ("B", 0, False), ("A", 1, False), ("A", 1, True), ("A", 2, True)])
+@example([("A", 1, False), ("A", 1, False), ("A", 2, True)])
 @given(st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 2), st.booleans()), min_size=2, max_size=6))
 def test_the_newest_ticks_of_files_and_live_rows(parts: list[tuple[str, int, bool]]) -> None:
     """Batches of one instant each, so that files and live rows share the newest one."""
@@ -352,3 +355,13 @@ def test_the_newest_ticks_of_files_and_live_rows(parts: list[tuple[str, int, boo
             last = {row["symbol"]: row for row in whole}
             assert store.latest().to_pylist() == [last[name] for name in sorted(last)]
         assert store.latest(as_of=store.history().to_pylist()[-1]["lsn"]).num_rows == len(last)
+
+
+@pytest.mark.parametrize(("filed", "live"), [(9, 3), (3, 9)])
+def test_the_newest_tick_by_sequence_where_a_live_one_shares_its_instant(tmp_path: Path, filed: int, live: int) -> None:
+    row = trades("A", 1, seed=0)
+    with bt.open(tmp_path / "store") as store:
+        store.ingest(row.append_column("sequence", pa.array([filed])), feed="f")
+        store.append(row.append_column("sequence", pa.array([live])), feed="f")
+        assert store.latest("A").to_pylist() == store.ticks("A").to_pylist()[-1:]
+        assert store.latest("A").to_pylist()[0]["sequence"] == 9

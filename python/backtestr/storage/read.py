@@ -88,22 +88,26 @@ class Reader:
     def latest(self, version: Version, symbols: Iterable[str]) -> pa.Table:
         """The newest tick of each symbol, the last of those at its instant; by symbol."""
         names = sorted(set(symbols), key=str.encode)
+        place = {name: position for position, name in enumerate(names)}
         filed, owners, is_shared = version.listing.last_rows(names)
-        filed_ns = dict(zip((names[owner] for owner in owners.tolist()), times_ns(filed).tolist(), strict=True))
-        live_ns = {name: counts["max_ns"] for name, counts in version.live.symbols.items() if name in set(names)}
-        tied = {name for name, ns in live_ns.items() if filed_ns.get(name) == ns}
-        tied.update(names[owner] for owner in owners[is_shared].tolist())
-        newer = {name for name, ns in live_ns.items() if ns > filed_ns.get(name, MIN_NS - 1)} - tied
-        keep = np.array([names[owner] not in newer | tied for owner in owners.tolist()], bool)
-        parts = [_as_ticks(filed.filter(pa.array(keep))), version.live.last_rows(newer)]
-        for name in tied:
-            at = max(filed_ns[name], live_ns.get(name, filed_ns[name]))
-            rows = self.ticks(version, [name], at, at + 1)
+        filed_ns, live_ns = np.full((2, len(names)), MIN_NS - 1)
+        filed_ns[owners] = times_ns(filed)
+        for name, counts in version.live.symbols.items():
+            if name in place:
+                live_ns[place[name]] = counts["max_ns"]
+        is_tied = (filed_ns == live_ns) & (live_ns >= MIN_NS)
+        is_tied[owners[is_shared]] = True
+        is_live = (live_ns > filed_ns) & ~is_tied
+        in_file = filed.filter(pa.array(~(is_tied | is_live)[owners]))
+        parts = [_as_ticks(in_file), version.live.last_rows(names[at] for at in np.flatnonzero(is_live))]
+        for at in np.flatnonzero(is_tied).tolist():
+            instant = int(max(filed_ns[at], live_ns[at]))
+            rows = self.ticks(version, [names[at]], instant, instant + 1)
             parts.append(rows.slice(rows.num_rows - 1))
         table = pa.concat_tables(parts).unify_dictionaries()
-        place = {name: position for position, name in enumerate(names)}
-        order = np.argsort([place[name] for name in table["symbol"].to_pylist()])
-        return table if len(parts) == 2 and not newer else table.take(order)
+        if in_file.num_rows == table.num_rows:
+            return table
+        return table.take(np.argsort([place[name] for name in table["symbol"].to_pylist()]))
 
     def located(
         self,

@@ -169,9 +169,9 @@ def _decoded_by_arrow(
 
 def _columns(held: _Held | None, names: list[str]) -> pa.RecordBatch | None:
     """Some columns; None if not all of them are there."""
-    if held is None or held.names == names:
-        return None if held is None else held.rows
-    return held.rows.select(names) if set(names) <= set(held.names) else None
+    if held is not None and held.names == names:
+        return held.rows
+    return None if held is None or not set(names) <= set(held.names) else held.rows.select(names)
 
 
 def ranges(numbers: Iterable[int]) -> Iterator[range]:
