@@ -92,6 +92,92 @@ def narrow(data: Any, layout: Sequence[tuple[bool, bool, int, int]]) -> pa.Table
 def widen(data: Any, schema: pa.Schema) -> pa.Table:
     """The rows in the canonical types of a schema; columns that they lack are null."""
 
+@final
+class ParquetFooter:
+    """What a Parquet file's footer says, given without the length and magic behind it.
+
+    Raises:
+        DataCorruptError: it is none.
+    """
+
+    def __new__(cls, footer: bytes) -> Self: ...
+    @property
+    def first_rows(self) -> list[int]:
+        """Number of each row group's first row, and of the row after the last."""
+
+    @property
+    def times_ns(self) -> list[tuple[int, int]]:
+        """First and last instant of each row group; empty where the file has none."""
+
+    @property
+    def first_group_end(self) -> int:
+        """Bytes of the file up to the end of its first row group; 0 without one."""
+
+    def is_own(self, data: bytes) -> bool:
+        """Whether :func:`encode_parquet` made the row groups, so that `decode` reads them.
+
+        Args:
+            data: bytes of the file up to `first_group_end`. Footers of other writers may look alike.
+        """
+
+    def extent(self, first: int, stop: int, schema: pa.Schema) -> tuple[int, int]:
+        """Where in the file columns of some row groups are: the first byte and the one behind the last."""
+
+    def decode(
+        self,
+        first: int,
+        stop: int,
+        schema: pa.Schema,
+        data: bytes,
+        offset: int,
+        *,
+        verify: bool,
+        threads: int,
+    ) -> list[tuple[pa.RecordBatch, int]]:
+        """Some row groups in the canonical types of a schema, and the bytes of memory that each takes for itself.
+
+        Args:
+            first: the first row group.
+            stop: the one behind the last.
+            schema: the columns wanted; those that the file leaves out are null, or 0 where nulls are not allowed.
+            data: bytes of the file from ``offset`` on, with the `extent` of the row groups.
+            offset: where they are in the file.
+            verify: whether the checksums of pages are.
+            threads: at most so many at work.
+
+        Raises:
+            DataCorruptError: something is not as it was written.
+            SchemaError: a column cannot be one of the schema.
+        """
+
+@final
+class GroupCache:
+    """Rows of row groups within a budget of bytes; those asked for often stay, whatever is read once.
+
+    Args:
+        max_bytes: the budget.
+        ttl_s: seconds that a row group stays without being asked for.
+    """
+
+    def __new__(cls, max_bytes: int, *, ttl_s: float) -> Self: ...
+    def get(self, file_id: str, first: int, stop: int) -> list[Any]:
+        """What was put for each row group of a file from ``first`` to before ``stop``, or None."""
+
+    def put(self, file_id: str, group: int, rows: Any, bytes: int) -> None:  # noqa: A002
+        """Put a row group's rows, which take so many bytes."""
+
+    def trim(self) -> None:
+        """Evict until what is left fits into the budget."""
+
+    def forget(self, file_id: str, first: int, stop: int) -> None:
+        """Forget the row groups of a file from ``first`` to before ``stop``."""
+
+    def clear(self) -> None:
+        """Forget all row groups."""
+
+    def stats(self) -> tuple[int, int, int, int, int, int]:
+        """Hits, misses, evictions, row groups held, their bytes, and the most bytes allowed."""
+
 def encode_parquet(
     data: Any,
     groups: Sequence[tuple[int, int]],

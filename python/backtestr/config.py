@@ -56,6 +56,9 @@ class Settings:
         flush_seconds: age at which appended rows are written to files, in seconds or as text such as ``5m``.
         verify: ``always`` checks the digests of files before they are read; ``never`` trusts them.
         retention: how long `Store.gc` keeps old versions, in seconds; also text such as ``7d``, or a timedelta.
+        hot_cache_bytes: memory for ticks and bars that were read lately, in bytes, 0 for none; by default an eighth of
+            what the process may use.
+        hot_cache_ttl: how long they stay without being asked for, in seconds or as text such as ``1h``.
         network_fs: ``refuse`` or ``allow`` stores on network file systems, whose locks and syncs cannot be trusted.
         origins: where each value came from.
 
@@ -78,6 +81,8 @@ class Settings:
     flush_seconds: float
     verify: str
     retention: float
+    hot_cache_bytes: int
+    hot_cache_ttl: float
     network_fs: str
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -192,6 +197,10 @@ def _size(value: object) -> int:
     return count
 
 
+def _size_or_none(value: object) -> int:
+    return 0 if value in (0, "0") and not isinstance(value, bool) else _size(value)
+
+
 def duration_s(value: object) -> float:
     """Seconds in a duration: a number of them, text such as ``90``, ``45m``, ``36h`` or ``7d``, or a timedelta.
 
@@ -280,5 +289,7 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "flush_seconds": (lambda: 60, duration_s),
     "verify": (lambda: "always", _choice("always", "never")),
     "retention": (lambda: "7d", duration_s),
+    "hot_cache_bytes": (lambda: machine.memory_bytes() // 8, _size_or_none),
+    "hot_cache_ttl": (lambda: "1h", duration_s),
     "network_fs": (lambda: "refuse", _choice("refuse", "allow")),
 }

@@ -12,15 +12,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from backtestr import config, machine
+from backtestr._native import GroupCache
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.flush import settled
 from backtestr.instants import Instant, range_ns
-from backtestr.models import BarSpec, StoreInfo, VersionDiff
+from backtestr.models import BarSpec, CacheStats, StoreInfo, VersionDiff
 from backtestr.persist.history import compare, held_version, read_history
 from backtestr.persist.migrate import create_store, known_schema
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
-from backtestr.query.request import read_bars, read_ticks
+from backtestr.query.request import read_bars, read_latest, read_ticks
 from backtestr.query.sql import run_sql
 from backtestr.storage import Storage
 from backtestr.storage.journal import Journal
@@ -28,9 +29,13 @@ from backtestr.storage.layout import Layout
 from backtestr.storage.lease import Lease
 from backtestr.storage.read import Reader
 from backtestr.storage.refusals import typed_refusals
+from backtestr.storage.rowgroups import RowGroups
 from backtestr.storage.session import Session, remove_folder
 from backtestr.storage.snapshot import Version
 from backtestr.storage.tables import KEYS, check_table
+
+_DECODING = 4
+"""Threads that decode one request at most: more wait for memory."""
 
 
 class StoreReader:
@@ -61,7 +66,7 @@ class StoreReader:
             lease.settle()
         self._pinned: Version | None = None
         self._unpin: weakref.finalize[Any, Any] | None = None
-        reader = Reader(layout, verify=self._settings.verify == "always")
+        reader = Reader(_row_groups(layout, self._settings))
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader, lease)
         self._session: Session | None = None
         self._session_lock = threading.Lock()
@@ -136,6 +141,29 @@ class StoreReader:
         """
         with self._reading(as_of) as (storage, version):
             return read_bars(storage, version, symbols, timeframe, *range_ns(start, end), price)
+
+    def latest(self, symbols: str | Iterable[str] | None = None, *, as_of: int | Instant | None = None) -> Frame:
+        """The newest tick of each symbol: of equal instants the last one, as `ticks` orders them; by symbol.
+
+        Answered from the index: no file is read, unless two of them have ticks of that very instant.
+
+        Args:
+            symbols: one, several, or None for all.
+            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
+
+        Raises:
+            SymbolNotFoundError: no such symbol.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     store.latest("A").to_pylist()[0]["price"]
+            Decimal('12.00000000')
+        """
+        with self._reading(as_of) as (storage, version):
+            return read_latest(storage, version, symbols)
 
     def sql(
         self,
@@ -230,6 +258,30 @@ class StoreReader:
             session = self._opened_session()
             return compare(storage, before, after, lambda version: self._in_files(storage, session, version))
 
+    def cache_stats(self) -> dict[str, CacheStats]:
+        """What each cache holds and did: ``hot``, rows of ticks and bars in memory.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     store.cache_stats()["hot"].hits
+            0
+        """
+        return {"hot": self._readable().reader.groups.stats()}
+
+    def clear_cache(self, symbols: str | Iterable[str] | None = None) -> None:
+        """Drop rows from memory: those of some symbols, or all.
+
+        Args:
+            symbols: one, several, or None for all. Small symbols share groups of rows with others, which go too.
+
+        Raises:
+            SymbolNotFoundError: no such symbol.
+        """
+        with self._reading() as (storage, version):
+            places = None if symbols is None else version.listing.groups_of(version.known(symbols))
+            storage.reader.groups.forget(places)
+
     def refresh(self) -> int:
         """Move forward to the last commit of the writer.
 
@@ -319,3 +371,8 @@ class StoreReader:
     def __repr__(self) -> str:
         state = "closed" if self._storage is None else f"lsn {self._version().lsn}"
         return f"Store({str(self._path)!r}, {state})"
+
+
+def _row_groups(layout: Layout, settings: config.Settings) -> RowGroups:
+    cache = GroupCache(settings.hot_cache_bytes, ttl_s=settings.hot_cache_ttl) if settings.hot_cache_bytes else None
+    return RowGroups(layout, verify=settings.verify == "always", threads=min(settings.threads, _DECODING), cache=cache)

@@ -29,6 +29,8 @@ GOOD: dict[str, tuple[Any, str, Any]] = {
     "flush_seconds": (0.5, "5m", 300.0),
     "verify": ("always", "never", "never"),
     "retention": (dt.timedelta(days=1), "1.5d", 129_600.0),
+    "hot_cache_bytes": (0, "64MiB", 64 * 2**20),
+    "hot_cache_ttl": (0, "1h", 3600.0),
     "network_fs": ("refuse", "allow", "allow"),
 }
 BAD: dict[str, list[Any]] = {
@@ -45,6 +47,8 @@ BAD: dict[str, list[Any]] = {
     "flush_seconds": [-1, "soon"],
     "verify": ["Always", 1],
     "retention": [-1, "soon", "7w", True, float("nan"), float("inf"), dt.timedelta(-1)],
+    "hot_cache_bytes": [-1, False, "all"],
+    "hot_cache_ttl": [-1, "soon"],
     "network_fs": ["maybe"],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backtestr.models.bar import PRICE_BASES, Bar
+from backtestr.models.cache import CacheStats
 from backtestr.models.check import GcReport, Problem, RepairReport, VerifyReport
 from backtestr.models.migration import MigrationReport, MigrationStatus, MigrationStep
 from backtestr.models.report import AppendReport, IngestReport, ReviseReport, StoreInfo, TableReport, VersionDiff
@@ -15,6 +16,7 @@ __all__ = [
     "AppendReport",
     "Bar",
     "BarSpec",
+    "CacheStats",
     "GcReport",
     "IngestReport",
     "MigrationReport",

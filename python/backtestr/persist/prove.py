@@ -16,7 +16,6 @@ from backtestr.instants import to_iso
 from backtestr.models import Problem, Timeframe
 from backtestr.storage.encode import KEYS
 from backtestr.storage.entry import Entry
-from backtestr.storage.footer import Footer
 from backtestr.storage.layout import TICKS, Layout
 from backtestr.storage.listing import File
 from backtestr.storage.read import Reader
@@ -39,7 +38,7 @@ def prove_file(layout: Layout, reader: Reader, file: File, index: pa.Table) -> P
         symbols = _damaged_symbols(layout, file, index) if wrong.kind == "damaged" else _symbols(index)
         return wrong._replace(message=wrong.message + _concerned(index, symbols), symbols=symbols)
     try:
-        message = _prove_rows(layout, reader, file, index) if file.table in KEYS else _prove_count(layout, file)
+        message = _prove_rows(reader, file, index) if file.table in KEYS else _prove_count(layout, file)
     except (DataCorruptError, OSError, ValueError, pa.ArrowException) as error:
         message = f"does not read: {error}"
     if message is None:
@@ -67,9 +66,9 @@ def prove_bytes(layout: Layout, file: File) -> Problem | None:
     return None
 
 
-def _prove_rows(layout: Layout, reader: Reader, file: File, index: pa.Table) -> str | None:
+def _prove_rows(reader: Reader, file: File, index: pa.Table) -> str | None:
     """Read everything, pages verified, and make the index anew."""
-    bounds = Footer(pq.read_metadata(layout.root / file.path)).first_rows
+    bounds = np.array(reader.groups.footer(file).first_rows)
     entry, before = Entry(file.table), None
     for first, rows in reader.file_parts(file):
         stop = first + rows.num_rows

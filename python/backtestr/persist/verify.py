@@ -21,6 +21,7 @@ from backtestr.storage.checkpoint import listed_snapshots, read_snapshot
 from backtestr.storage.layout import Layout
 from backtestr.storage.listing import File, listed_files
 from backtestr.storage.read import Reader
+from backtestr.storage.rowgroups import RowGroups
 from backtestr.storage.snapshot import SMALL_TABLES, Version
 
 Tell = Callable[[int, "int | None", str], object]
@@ -160,7 +161,7 @@ def _compare(storage: Storage, base: Version, snapshots: Iterable[Version], last
 
 def _check_files(storage: Storage, version: Version, found: Findings, tell: Tell | None) -> None:
     """Read every file of the version whole, and compare those of earlier versions with their digests."""
-    layout, reader = storage.layout, Reader(storage.layout, verify=True)
+    layout, reader = storage.layout, Reader(RowGroups(storage.layout, verify=True))
     rows = size = past = gone = 0
     current = set(version.files["path"].to_pylist())
     past_paths = sorted(found.known.keys() - current)
@@ -203,7 +204,7 @@ def _check_empty_files(storage: Storage, version: Version, found: Findings) -> N
 
 
 def _check_bars(storage: Storage, version: Version, found: Findings, tell: Tell | None) -> None:
-    reader = Reader(storage.layout, verify=True)
+    reader = Reader(RowGroups(storage.layout, verify=True))
     symbols = sorted({*version.symbols, *version.bases})
     compared = 0
     for done, symbol in enumerate(symbols):

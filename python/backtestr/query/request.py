@@ -37,6 +37,15 @@ def read_ticks(
     return Frame(table.select(columns) if columns else table)
 
 
+def read_latest(storage: Storage, version: Version, symbols: str | Iterable[str] | None) -> Frame:
+    """The newest tick of each symbol, by symbol.
+
+    Raises:
+        SymbolNotFoundError: no such symbol.
+    """
+    return Frame(storage.reader.latest(version, version.known(symbols)))
+
+
 def read_bars(
     storage: Storage,
     version: Version,

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from backtestr._native import ParquetFooter
+from backtestr.errors import DataCorruptError
 from backtestr.storage.listing import Span
-
-_UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
 @dataclass(frozen=True)
 class Footer:
     """The metadata of one file, read once."""
 
-    metadata: pq.FileMetaData
+    path: Path
+    native: ParquetFooter
+
+    @cached_property
+    def metadata(self) -> pq.FileMetaData:
+        """The metadata as pyarrow has it."""
+        return pq.read_metadata(self.path)
+
+    @cached_property
+    def is_own(self) -> bool:
+        """Whether the file's row groups are of the form that we encode; others are read through pyarrow."""
+        with self.path.open("rb") as raw:
+            return self.native.is_own(raw.read(self.native.first_group_end))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -27,26 +40,29 @@ class Footer:
         return self.metadata.schema.to_arrow_schema()
 
     @cached_property
-    def first_rows(self) -> npt.NDArray[np.int64]:
+    def first_rows(self) -> list[int]:
         """Number of each group's first row, and of the row after the last."""
-        rows = [self.metadata.row_group(group).num_rows for group in range(self.metadata.num_row_groups)]
-        return np.cumsum([0, *rows])
+        return self.native.first_rows
+
+    @property
+    def num_groups(self) -> int:
+        """Number of row groups."""
+        return len(self.first_rows) - 1
 
     @cached_property
-    def _times(self) -> npt.NDArray[np.int64]:
+    def _times(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First and last instant of each group, in ns."""
-        column = self.metadata.schema.names.index("timestamp_utc")
-        unit = _UNIT_NS[self.schema.field("timestamp_utc").type.unit]
-        found = (self.metadata.row_group(group).column(column) for group in range(self.metadata.num_row_groups))
-        ends = [(chunk.statistics.min_raw, chunk.statistics.max_raw) for chunk in found]
-        return np.array(ends, np.int64).reshape(-1, 2) * unit
+        times = np.array(self.native.times_ns, np.int64).reshape(-1, 2)
+        if len(times) != self.num_groups:
+            raise DataCorruptError(f"{self.path} does not say from when to when its row groups are; restore the file")
+        return times[:, 0].copy(), times[:, 1].copy()
 
     def groups(self, span: Span, start: int | None, end: int | None) -> range:
         """The groups of a span, whose rows are in order of time, that hold instants of [start, end) ns."""
         first, stop = span.first_group, span.first_group + span.groups
         if span.groups == 1:
             return range(first, stop)
-        lows, highs = self._times[first:stop].T
-        begin = 0 if start is None else int(np.searchsorted(highs, start))
-        until = span.groups if end is None else int(np.searchsorted(lows, end))
+        lows, highs = self._times
+        begin = 0 if start is None else int(np.searchsorted(highs[first:stop], start))
+        until = span.groups if end is None else int(np.searchsorted(lows[first:stop], end))
         return range(first + begin, first + max(begin, until))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from backtestr.schema import END_NS, MIN_NS
 from backtestr.storage.commit import FILES, INDEX
 
 
@@ -44,6 +46,7 @@ class Span(NamedTuple):
 
 
 _SPAN_COLUMNS = Span._fields[1:]
+_MIN_NS, _MAX_NS = _SPAN_COLUMNS.index("min_ns"), _SPAN_COLUMNS.index("max_ns")
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,26 @@ class Listing:
         return _Places.of(self.index)
 
     @cached_property
-    def _columns(self) -> dict[str, npt.NDArray[np.int64]]:
-        return {name: self.index[name].to_numpy() for name in _SPAN_COLUMNS}
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        """What a span has of each index row, behind its file."""
+        columns = [self.index[name].to_numpy() for name in _SPAN_COLUMNS]
+        return np.stack(columns, axis=1, dtype=np.int64, casting="safe")
 
     @cached_property
     def _file_rows(self) -> dict[str, int]:
         return {file_id: row for row, file_id in enumerate(self.files["file_id"].to_pylist())}
 
+    @cached_property
+    def _files_seen(self) -> dict[str, File]:
+        return {}
+
     def _file_of(self, index_row: int) -> File:
-        row = self._file_rows[self.index["file_id"][index_row].as_py()]
-        return File(*(self.files[name][row].as_py() for name in FILES.names))
+        file_id = self.index["file_id"][index_row].as_py()
+        seen = self._files_seen
+        if file_id not in seen:
+            row = self._file_rows[file_id]
+            seen[file_id] = File(*(self.files[name][row].as_py() for name in FILES.names))
+        return seen[file_id]
 
     def spans(
         self,
@@ -84,15 +97,48 @@ class Listing:
         basis: str | None = None,
     ) -> list[Span]:
         """Where the rows of a symbol in [start, end) ns are, by time; bars need their timeframe and basis."""
-        rows = self._places.rows(symbol, timeframe, basis)
-        if len(rows) == 0:
-            return []
-        column = self._columns
-        if start is not None:
-            rows = rows[column["max_ns"][rows] >= start]
-        if end is not None:
-            rows = rows[column["min_ns"][rows] < end]
-        return [Span(self._file_of(row), *(int(column[name][row]) for name in _SPAN_COLUMNS)) for row in rows.tolist()]
+        return self.spans_of([symbol], start, end, timeframe=timeframe, basis=basis)[0]
+
+    def spans_of(
+        self,
+        symbols: Sequence[str],
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        timeframe: str | None = None,
+        basis: str | None = None,
+    ) -> list[list[Span]]:
+        """The `spans` of each symbol."""
+        owners, rows = self._places.rows(symbols, timeframe, basis)
+        numbers = self._numbers[rows]
+        low, high = MIN_NS if start is None else start, END_NS if end is None else end
+        keep = (numbers[:, _MAX_NS] >= low) & (numbers[:, _MIN_NS] < high)
+        found: list[list[Span]] = [[] for _ in symbols]
+        for owner, row, places in zip(owners[keep].tolist(), rows[keep].tolist(), numbers[keep].tolist(), strict=True):
+            found[owner].append(Span(self._file_of(row), *places))
+        return found
+
+    def groups_of(self, symbols: Sequence[str]) -> list[tuple[str, int, int]]:
+        """Every place with rows of some symbols, bars of all timeframes too: file id, first group, number of groups."""
+        rows = self.index.filter(pc.is_in(self.index["symbol"], pa.array(symbols, pa.string())))
+        columns = (rows[name].to_pylist() for name in ("file_id", "first_group", "groups"))
+        return list(zip(*columns, strict=True))
+
+    def last_rows(self, symbols: Sequence[str]) -> tuple[pa.Table, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The newest tick of each symbol that has one in a file, as the index keeps it.
+
+        Returns:
+            Rows of `LAST_ROW`; the position in ``symbols`` of each; and whether files share its instant, so that the
+            row may be another file's.
+        """
+        owners, rows = self._places.rows(symbols, None, None)
+        times = self._numbers[rows, _MAX_NS]
+        order = np.lexsort((times, owners))
+        owners, rows, times = owners[order], rows[order], times[order]
+        is_last = np.append(owners[1:] != owners[:-1], True)[: len(owners)]
+        is_shared = np.append(False, (owners[1:] == owners[:-1]) & (times[1:] == times[:-1]))[: len(owners)]
+        kept = self.index["last"].take(pa.array(rows[is_last]))
+        return pa.Table.from_struct_array(kept), owners[is_last], is_shared[is_last]
 
     @cached_property
     def symbols(self) -> dict[str, dict[str, int]]:
@@ -143,11 +189,20 @@ class _Places:
         order = np.lexsort((index["min_ns"].to_numpy(), key))
         return cls(order, key[order], tuple(codes))
 
-    def rows(self, *values: str | None) -> npt.NDArray[np.int64]:
-        key = 0
-        for value, codes in zip(values, self.codes, strict=True):
-            if value not in codes:
-                return self.order[:0]
-            key = key * len(codes) + codes[value]
-        first, stop = np.searchsorted(self.keys, (key, key + 1))
-        return self.order[first:stop]
+    def rows(
+        self, symbols: Sequence[str], timeframe: str | None, basis: str | None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The rows of some symbols, one symbol behind the other, and the position of the symbol of each."""
+        of_symbol, of_timeframe, of_basis = self.codes
+        if timeframe not in of_timeframe or basis not in of_basis:
+            return self.order[:0], self.order[:0]
+        behind = len(of_timeframe) * len(of_basis)
+        rest = of_timeframe[timeframe] * len(of_basis) + of_basis[basis]
+        keys = np.array([of_symbol[name] * behind + rest if name in of_symbol else -1 for name in symbols], np.int64)
+        firsts, stops = self.keys.searchsorted(keys), self.keys.searchsorted(keys, "right")
+        if len(keys) == 1:
+            rows = self.order[firsts[0] : stops[0]]
+            return np.zeros(len(rows), np.int64), rows
+        counts = stops - firsts
+        shifts = np.repeat(firsts - np.cumsum(counts) + counts, counts)
+        return np.repeat(np.arange(len(keys)), counts), self.order[np.arange(len(shifts)) + shifts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -21,6 +21,7 @@ from backtestr.storage.tables import LSN
 REMEMBERED: Final = 65_536
 """Batches of each store whose ids are known, the newest ones."""
 
+_NO_TICKS: Final = TICK_SCHEMA.empty_table()
 _COUNTS = ("rows", "trades", "bids", "asks", "composites")
 
 
@@ -139,11 +140,16 @@ class Live:
         wanted = (*_COUNTS, "min_ns", "max_ns")
         return {symbol: {name: run[name] for name in wanted} for symbol, run in self._runs.items()}
 
+    def last_rows(self, symbols: Iterable[str]) -> pa.Table:
+        """The newest live tick of each symbol that has one."""
+        rows = [run["first_row"] + run["rows"] - 1 for name in symbols if (run := self._runs.get(name)) is not None]
+        return self.sorted_ticks.take(rows) if rows else _NO_TICKS
+
     def of_symbol(self, symbol: str, start: int | None = None, end: int | None = None) -> pa.Table:
         """Live ticks of a symbol in [start, end) ns, sorted."""
         run = self._runs.get(symbol) if self.ticks else None
         if run is None:
-            return TICK_SCHEMA.empty_table()
+            return _NO_TICKS
         rows = self.sorted_ticks.slice(run["first_row"], run["rows"])
         if (start is None or start <= run["min_ns"]) and (end is None or run["max_ns"] < end):
             return rows

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections import OrderedDict
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from backtestr._native import crc32c, widen
-from backtestr.errors import DataCorruptError
-from backtestr.schema import STORED_BARS
+from backtestr.schema import MIN_NS, STORED_BARS
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.encode import ColumnLayouts, layout_of
-from backtestr.storage.footer import Footer
-from backtestr.storage.keys import between
-from backtestr.storage.layout import TICKS, Layout
+from backtestr.storage.keys import times_ns
+from backtestr.storage.layout import TICKS
 from backtestr.storage.listing import File, Span
+from backtestr.storage.rowgroups import RowGroups
 from backtestr.storage.snapshot import Version
 from backtestr.storage.ties import sort_as_stored
-from backtestr.storage.write import read_footer
+from backtestr.storage.windows import Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +44,15 @@ class Located:
         )
 
 
-_FOOTERS = 4_096
 _GROUPS_AT_ONCE = 24
-_TEXT = {"symbol", "conditions", "timeframe", "price_basis"}
+_NO_BARS = STORED_BARS.empty_table()
 
 
 class Reader:
-    """Reads a store's data files; keeps their footers. Safe to share between threads."""
+    """Reads a store's data files. Safe to share between threads."""
 
-    def __init__(self, layout: Layout, *, verify: bool) -> None:
-        self._layout = layout
-        self._verify = verify
-        self._footers: OrderedDict[str, Footer] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, groups: RowGroups) -> None:
+        self.groups = groups
 
     def ticks(
         self,
@@ -71,19 +63,51 @@ class Reader:
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Ticks of symbols in [start, end) ns, ordered by (symbol, timestamp_utc, sequence)."""
-        wanted = pa.schema([field for field in TICK_SCHEMA if columns is None or field.name in columns])
-        needed = pa.schema([f for f in TICK_SCHEMA if f in wanted or f.name in {"timestamp_utc", "symbol"}])
-        parts = []
-        for symbol in sorted(set(symbols), key=str.encode):
-            spans = version.listing.spans(symbol, start, end)
+        wanted = needed = TICK_SCHEMA
+        if columns is not None:
+            wanted = pa.schema([field for field in TICK_SCHEMA if field.name in columns])
+            needed = pa.schema([f for f in TICK_SCHEMA if f in wanted or f.name in {"timestamp_utc", "symbol"}])
+        names = sorted(set(symbols), key=str.encode)
+        found = []
+        for symbol, spans in zip(names, version.listing.spans_of(names, start, end), strict=True):
             live = version.live.of_symbol(symbol, start, end)
-            overlap = live.num_rows > 0 or any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
-            schema = TICK_SCHEMA if overlap else needed
-            rows = [self._span(span, schema, start, end) for span in spans]
-            rows += [live] if live.num_rows else []
-            parts.extend([sort_as_stored(pa.concat_tables(rows), version)] if overlap else rows)
-        table = pa.concat_tables([part.select(wanted.names) for part in parts] or [wanted.empty_table()])
-        return table.unify_dictionaries()
+            found.append((live.num_rows > 0 or _overlap(spans), spans, live))
+        parts: list[pa.Table] = []
+        for is_mixed, some in itertools.groupby(found, operator.itemgetter(0)):
+            alike = list(some)
+            spans = [span for _, spans, _ in alike for span in spans]
+            windows = Windows(self.groups, spans, TICK_SCHEMA if is_mixed else needed, start, end)
+            if is_mixed:
+                tables = (pa.concat_tables([windows.table(spans), live]) for _, spans, live in alike)
+                parts.extend(sort_as_stored(rows, version).select(needed.names) for rows in tables)
+            else:
+                parts.append(windows.table(spans))
+        table = parts[0] if len(parts) == 1 else pa.concat_tables([needed.empty_table(), *parts])
+        return (table if needed is wanted else table.select(wanted.names)).unify_dictionaries()
+
+    def latest(self, version: Version, symbols: Iterable[str]) -> pa.Table:
+        """The newest tick of each symbol, the last of those at its instant; by symbol."""
+        names = sorted(set(symbols), key=str.encode)
+        place = {name: position for position, name in enumerate(names)}
+        filed, owners, is_shared = version.listing.last_rows(names)
+        filed_ns, live_ns = np.full((2, len(names)), MIN_NS - 1)
+        filed_ns[owners] = times_ns(filed)
+        for name, counts in version.live.symbols.items():
+            if name in place:
+                live_ns[place[name]] = counts["max_ns"]
+        is_tied = (filed_ns == live_ns) & (live_ns >= MIN_NS)
+        is_tied[owners[is_shared]] = True
+        is_live = (live_ns > filed_ns) & ~is_tied
+        in_file = filed.filter(pa.array(~(is_tied | is_live)[owners]))
+        parts = [_as_ticks(in_file), version.live.last_rows(names[at] for at in np.flatnonzero(is_live))]
+        for at in np.flatnonzero(is_tied).tolist():
+            instant = int(max(filed_ns[at], live_ns[at]))
+            rows = self.ticks(version, [names[at]], instant, instant + 1)
+            parts.append(rows.slice(rows.num_rows - 1))
+        table = pa.concat_tables(parts).unify_dictionaries()
+        if in_file.num_rows == table.num_rows:
+            return table
+        return table.take(np.argsort([place[name] for name in table["symbol"].to_pylist()]))
 
     def located(
         self,
@@ -101,9 +125,10 @@ class Reader:
         for span in version.listing.spans(symbol, start, end):
             if sequences and (span.max_sequence < sequences[0] or span.min_sequence > sequences[1]):
                 continue
-            rows, first = self._window(span, TICK_SCHEMA, start, end)
-            place = np.arange(first, first + rows.num_rows)
-            parts.append(Located(rows, [span.file.file_id], np.zeros(rows.num_rows, np.int64), place))
+            windows = Windows(self.groups, [span], TICK_SCHEMA, start, end, keep=False)
+            first, stop = windows.rows(span)
+            rows = windows.table([span])
+            parts.append(Located(rows, [span.file.file_id], np.zeros(stop - first, np.int64), np.arange(first, stop)))
         return Located.join(parts)
 
     def bars(
@@ -116,93 +141,38 @@ class Reader:
         end: int | None = None,
     ) -> pa.Table:
         """Stored bars of one timeframe and basis with start in [start, end) ns, without vwap."""
-        parts = [STORED_BARS.empty_table()]
-        for symbol in sorted(set(symbols), key=str.encode):
-            spans = version.listing.spans(symbol, start, end, timeframe=timeframe, basis=basis)
-            rows = [self._span(span, STORED_BARS, start, end) for span in spans]
-            # A month's file goes on behind that of a day of its own.
-            overlap = any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))
-            parts.extend([pa.concat_tables(rows).unify_dictionaries().sort_by("timestamp_utc")] if overlap else rows)
-        return pa.concat_tables(parts).unify_dictionaries()
+        names = sorted(set(symbols), key=str.encode)
+        found = version.listing.spans_of(names, start, end, timeframe=timeframe, basis=basis)
+        parts: list[pa.Table] = []
+        # A month's file goes on behind that of a day of its own.
+        for overlap, some in itertools.groupby(found, _overlap):
+            alike = list(some)
+            windows = Windows(self.groups, itertools.chain.from_iterable(alike), STORED_BARS, start, end)
+            if overlap:
+                parts.extend(windows.table(spans).unify_dictionaries().sort_by("timestamp_utc") for spans in alike)
+            else:
+                parts.append(windows.table(itertools.chain.from_iterable(alike)))
+        return (parts[0] if len(parts) == 1 else pa.concat_tables([_NO_BARS, *parts])).unify_dictionaries()
 
     def file_parts(self, file: File) -> Iterator[tuple[int, pa.Table]]:
         """All rows of a file in canonical columns, some row groups at a time, with the number of the first row."""
         schema = TICK_SCHEMA if file.table == TICKS else STORED_BARS
-        with self._open(file) as parquet:
-            first = 0
-            for start in range(0, parquet.num_row_groups, _GROUPS_AT_ONCE):
-                groups = list(range(start, min(start + _GROUPS_AT_ONCE, parquet.num_row_groups)))
-                rows = widen(_decoded(parquet, file, groups, schema), schema)
-                yield first, rows
-                first += rows.num_rows
+        footer = self.groups.footer(file)
+        for start in range(0, footer.num_groups, _GROUPS_AT_ONCE):
+            groups = range(start, min(start + _GROUPS_AT_ONCE, footer.num_groups))
+            yield footer.first_rows[start], pa.Table.from_batches(self.groups.decode(file, groups, schema), schema)
 
     def columns(self, file: File) -> ColumnLayouts:
         """The layout that a file's ticks are stored in."""
-        with self._open(file) as parquet:
-            stored = {column.name: column for column in parquet.schema_arrow}
+        stored = {column.name: column for column in self.groups.footer(file).schema}
         return [layout_of(stored.get(column.name)) for column in TICK_SCHEMA]
 
-    def _span(self, span: Span, schema: pa.Schema, start: int | None, end: int | None) -> pa.Table:
-        return self._window(span, schema, start, end)[0]
 
-    def _window(self, span: Span, schema: pa.Schema, start: int | None, end: int | None) -> tuple[pa.Table, int]:
-        """Rows of a span in [start, end), and the row of its file that they begin at."""
-        footer = self._footer(span.file)
-        groups = footer.groups(span, start, end)
-        if not groups:
-            return schema.empty_table(), span.first_row
-        first = max(span.first_row, int(footer.first_rows[groups.start]))
-        stop = min(span.first_row + span.rows, int(footer.first_rows[groups.stop]))
-        with self._open(span.file) as parquet:
-            stored = _decoded(parquet, span.file, list(groups), schema)
-        stored = stored.slice(first - int(footer.first_rows[groups.start]), stop - first)
-        if stored.num_rows != stop - first:
-            raise DataCorruptError(f"{span.file.path} has fewer rows than the log says; restore the file")
-        rows = widen(stored, schema)
-        if (start is None or start <= span.min_ns) and (end is None or span.max_ns < end):
-            return rows, first
-        # Bars are in order of time within a span too: a span has one timeframe and basis.
-        skipped, taken = between(rows, start, end)
-        return rows.slice(skipped, taken - skipped), first + skipped
-
-    def _open(self, file: File) -> pq.ParquetFile:
-        metadata = self._footer(file).metadata
-        return pq.ParquetFile(
-            self._layout.root / file.path,
-            metadata=metadata,
-            read_dictionary=_TEXT.intersection(metadata.schema.names),
-            page_checksum_verification=self._verify,
-            pre_buffer=False,
-        )
-
-    def _footer(self, file: File) -> Footer:
-        with self._lock:
-            known = self._footers.get(file.file_id)
-        if known is not None:
-            return known
-        path = self._layout.root / file.path
-        try:
-            with path.open("rb") as raw:
-                if self._verify and crc32c(read_footer(raw)) != file.footer_crc32c:
-                    raise DataCorruptError(f"the footer of {path} does not match the log; restore the file")
-            footer = Footer(pq.read_metadata(path))
-        except (OSError, pa.ArrowException) as error:
-            raise DataCorruptError(f"{path} cannot be read: {error}; restore the file") from error
-        with self._lock:
-            self._footers[file.file_id] = footer
-            while len(self._footers) > _FOOTERS:
-                self._footers.popitem(last=False)
-        return footer
+def _as_ticks(rows: pa.Table) -> pa.Table:
+    """Rows as the index keeps them, in canonical columns."""
+    return pa.table([rows[column.name].cast(column.type) for column in TICK_SCHEMA], schema=TICK_SCHEMA)
 
 
-def _decoded(parquet: pq.ParquetFile, file: File, groups: list[int], schema: pa.Schema) -> pa.Table:
-    present = [name for name in schema.names if name in parquet.schema_arrow.names]
-    try:
-        stored = parquet.read_row_groups(groups, columns=present, use_threads=len(groups) > 1)
-        for column in stored.columns:
-            # no checksum covers a page's header: where it hides the dictionary, the codes point at nothing
-            if pa.types.is_dictionary(column.type):
-                column.validate(full=True)
-        return stored
-    except (OSError, pa.ArrowException) as error:
-        raise DataCorruptError(f"{file.path} does not decode: {error}; restore the file") from error
+def _overlap(spans: Sequence[Span]) -> bool:
+    """Whether rows of some spans of a symbol are between those of others."""
+    return any(a.max_ns >= b.min_ns for a, b in itertools.pairwise(spans))

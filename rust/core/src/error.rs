@@ -60,6 +60,9 @@ pub enum Error {
         /// The last LSN before it.
         last_good_lsn: u64,
     },
+    /// A data file is damaged: what is wrong with it.
+    #[error("{0}")]
+    DataCorrupt(String),
     /// A saved state is damaged or of another version.
     #[error("{0}")]
     State(String),

@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod columns;
 pub mod decimal;
+pub mod decode;
 pub mod encode;
 pub mod error;
 pub mod layout;

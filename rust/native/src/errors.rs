@@ -18,6 +18,7 @@ fn class_name(error: &Error) -> &'static str {
         Error::Timeframe { .. } => "TimeframeError",
         Error::Structure { .. } => "SourceStructureError",
         Error::LogCorrupt { .. } => "LogCorruptError",
+        Error::DataCorrupt(_) => "DataCorruptError",
         Error::State(_) => "StateError",
         Error::Io { .. } => "StoreIOError",
     }

@@ -2,6 +2,8 @@
 
 mod aggregate;
 mod boundary;
+mod cache;
+mod decode;
 mod encode;
 mod errors;
 mod layout;
@@ -22,6 +24,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::cache::GroupCache;
+    #[pymodule_export]
+    use crate::decode::ParquetFooter;
     #[pymodule_export]
     use crate::encode::encode_parquet;
     #[pymodule_export]

@@ -3,9 +3,9 @@
 use super::hybrid::pack;
 use super::page::unsigned;
 
-const BLOCK: usize = 128;
-const MINIBLOCK: usize = 32;
-const MINIBLOCKS: usize = BLOCK / MINIBLOCK;
+pub(crate) const BLOCK: usize = 128;
+pub(crate) const MINIBLOCK: usize = 32;
+pub(crate) const MINIBLOCKS: usize = BLOCK / MINIBLOCK;
 
 /// Append the values.
 pub(super) fn encode(values: &[i64], out: &mut Vec<u8>) {

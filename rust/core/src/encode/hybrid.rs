@@ -3,7 +3,7 @@
 use super::page::unsigned;
 
 /// Numbers that are looked at together: a bit-packed run holds a multiple of these.
-const GROUP: usize = 8;
+pub(crate) const GROUP: usize = 8;
 
 /// Append numbers that `width` bits hold.
 pub(super) fn encode(numbers: &[u32], width: u32, out: &mut Vec<u8>) {
@@ -45,7 +45,7 @@ fn pack_run(numbers: &[u32], width: u32, out: &mut Vec<u8>) {
 
 /// Append numbers in `width` bits each, the first in the lowest; their bits are whole bytes.
 #[inline]
-pub(super) fn pack(numbers: &[u64], width: u32, out: &mut Vec<u8>) {
+pub(crate) fn pack(numbers: &[u64], width: u32, out: &mut Vec<u8>) {
     let (mut bits, mut filled) = (0_u64, 0);
     for number in numbers {
         bits |= number << filled;

@@ -3,10 +3,10 @@
 //! Columns that mostly move in small steps are delta-encoded, all others have a dictionary for each row group.
 
 mod chunk;
-mod delta;
+pub(crate) mod delta;
 mod dictionary;
-mod hybrid;
-mod page;
+pub(crate) mod hybrid;
+pub(crate) mod page;
 mod stored;
 mod values;
 

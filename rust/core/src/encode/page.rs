@@ -7,13 +7,13 @@ use super::failed;
 use crate::error::Result;
 
 /// Encodings by their number in the format.
-pub(super) const PLAIN: i32 = 0;
-pub(super) const RLE: i32 = 3;
-pub(super) const DELTA_BINARY_PACKED: i32 = 5;
-pub(super) const RLE_DICTIONARY: i32 = 8;
+pub(crate) const PLAIN: i32 = 0;
+pub(crate) const RLE: i32 = 3;
+pub(crate) const DELTA_BINARY_PACKED: i32 = 5;
+pub(crate) const RLE_DICTIONARY: i32 = 8;
 
-const I32: u8 = 5;
-const STRUCT: u8 = 12;
+pub(crate) const I32: u8 = 5;
+pub(crate) const STRUCT: u8 = 12;
 
 /// What a page holds.
 #[derive(Debug, Clone, Copy)]
