@@ -83,10 +83,12 @@ class Packed:
     @staticmethod
     def unpack(sections: Sequence[pa.Table | Packed]) -> list[pa.Table]:
         """The rows of some sections, decoded together where they have not been."""
-        packed = [section for section in sections if isinstance(section, Packed) and section._rows is None]
-        bodies = [section._body for section in packed]
-        for section, rows in zip(packed, _from_packed([body for body in bodies if body is not None]), strict=True):
-            section._rows, section._body = rows, None
+        packed = [one for one in sections if isinstance(one, Packed)]
+        # rows are set before the body goes, so whoever finds no body finds rows
+        todo = [(one, body) for one in packed if (body := one._body) is not None]
+        for (one, _), rows in zip(todo, _from_packed([body for _, body in todo]), strict=True):
+            one._rows = rows
+            one._body = None
         return [section._rows if isinstance(section, Packed) else section for section in sections]
 
 
