@@ -59,7 +59,19 @@ def test_ingest_prints_the_report(run: Run, tmp_path: Path) -> None:
 def test_a_dry_run_stores_nothing(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("ingest", BTC, "-s", tmp_path / "m", "--dry-run")
     assert (code, "would store" in out) == (0, True)
-    assert run("symbols", "-s", tmp_path / "m")[1] == ""
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_fails_leaves_no_new_store(run: Run, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.csv"
+    broken.write_text('timestamp_utc,price,volume\n2024-01-02,1.5,"2\n', encoding="utf-8")
+    assert run("ingest", broken, "-s", tmp_path / "m", "--symbol", "A", "--feed", "f")[0] == 1
+    assert run("delete", "A", "-s", tmp_path / "n", "--yes")[0] != 0
+    assert not (tmp_path / "m").exists()
+    assert not (tmp_path / "n").exists()
+    assert run("ingest", IBM, "-s", tmp_path / "m")[0] == 0
+    assert run("ingest", broken, "-s", tmp_path / "m", "--symbol", "A", "--feed", "f")[0] == 1
+    assert run("symbols", "-s", tmp_path / "m")[1] == "IBM\n"
 
 
 def test_options_of_a_format_and_rules(run: Run, tmp_path: Path) -> None:

@@ -29,3 +29,13 @@ def test_a_flipped_bit_is_refused(tmp_path: Path, table: str, place: float) -> N
     # the engine's own complaint is fine here, DataCorruptError is not
     with bt.open(tmp_path / "s", verify="never") as trusting, contextlib.suppress(SQLError):
         trusting.sql(f"select count(*) from {table}")
+
+
+def test_a_damaged_file_of_an_empty_table_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "s" / "data" / "empty" / "orders.parquet"
+    with bt.open(tmp_path / "s") as store:
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(DataCorruptError, match=r"orders\.parquet.*repair"):
+            store.sql("select count(*) from orders")
+        store.repair()
+        assert store.sql("select count(*) as n from orders").to_pylist() == [{"n": 0}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,8 +48,18 @@ def symbol_names(text: str) -> list[str]:
 
 @contextmanager
 def opened(path: Path, *, read_only: bool) -> Iterator[Store]:
-    """Open the store for one command."""
+    """Open the store for one command; one that is made for it and gets nothing does not stay."""
     import backtestr
 
-    with backtestr.open(path, read_only=read_only) as store:
-        yield store
+    is_new = not read_only and not path.exists()
+    is_bare = False
+    try:
+        with backtestr.open(path, read_only=read_only) as store:
+            first = store.info().lsn
+            try:
+                yield store
+            finally:
+                is_bare = is_new and store.info().lsn == first
+    finally:
+        if is_bare:
+            shutil.rmtree(path)

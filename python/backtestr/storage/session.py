@@ -65,6 +65,7 @@ class Session:
         self.is_closed = False
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._verified: set[tuple[str, int, int, int]] = set()
+        self._whole: set[str] = set()
         self._lock = threading.Lock()
         self._catalogs: list[tuple[pa.Table, str]] = []
         self._scratch = _scratch_home(layout, settings) / f"backtestr-{uuid.uuid4().hex}"
@@ -177,11 +178,21 @@ class Session:
         for table in tables:
             listed = list(files.get(table, ()))
             self._verify_files(listed)
-            paths = [str(self._layout.root / file.path) for file in listed] or [str(empty_file(self._layout, table))]
+            paths = [str(self._layout.root / file.path) for file in listed] or [str(self._empty_file(table))]
             cursor.execute(f"set variable {table}_files = [{', '.join(map(text_sql, paths))}]")
             if table == BARS:
                 paths += [str(computed)] if computed else []
                 cursor.execute(f"set variable {COMPUTED}_files = [{', '.join(map(text_sql, paths))}]")
+
+    def _empty_file(self, table: str) -> Path:
+        path = empty_file(self._layout, table)
+        if self._verify and table not in self._whole:
+            try:
+                pq.read_table(path)
+            except (OSError, pa.ArrowException) as error:
+                raise DataCorruptError(f"{path} cannot be read: {error}; store.repair() makes it anew") from error
+            self._whole.add(table)
+        return path
 
     def _verify_files(self, files: Iterable[File]) -> None:
         if not self._verify:
