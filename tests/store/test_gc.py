@@ -27,6 +27,7 @@ from backtestr.errors import (
 )
 from backtestr.persist import gc
 from backtestr.storage import journal
+from backtestr.storage.checkpoint import write_snapshot
 from backtestr.storage.commit import Commit
 from tests.store.test_history import change, state, trades
 
@@ -208,6 +209,28 @@ def test_the_log_is_trimmed_behind_a_snapshot_that_reads_back(copied: tuple[Path
         assert store.verify(deep=True).ok
         assert not (path / "snapshots" / f"{early:020}.snapshot").exists()
         assert state(store.at(store.info().lsn)) == state(store)
+
+
+@pytest.mark.parametrize("is_tagged", [False, True])
+@pytest.mark.parametrize("pinned", [None, 4])
+def test_a_dry_run_foretells_what_goes(
+    copied: tuple[Path, dict[int, Any]], is_tagged: bool, pinned: int | None
+) -> None:
+    path, states = copied
+    for lsn in list(states)[::2]:
+        with bt.open(path, read_only=True) as reader, reader.at(lsn) as then:
+            write_snapshot(reader._readable().layout, then._version())
+    with bt.open(path) as store:
+        if not is_tagged:
+            store.untag("early")
+        with contextlib.ExitStack() as reading:
+            if pinned is not None:
+                reading.enter_context(store.at(pinned))
+            plan = store.gc(retention=0, dry_run=True)
+            report = store.gc(retention=0)
+        assert plan.to_dict() == report.to_dict() | {"dry_run": True}
+        assert report.snapshots > 0
+        assert store.verify(deep=True).ok
 
 
 @pytest.mark.parametrize(("segment", "gone"), [(0, 0), (1, 1)])

@@ -16,7 +16,14 @@ from backtestr.persist.repair import aged_orphans
 from backtestr.persist.verify import known_files, same_version
 from backtestr.storage import Storage
 from backtestr.storage.catalog import publish_catalog
-from backtestr.storage.checkpoint import listed_snapshots, read_snapshot, unneeded_snapshots, write_snapshot
+from backtestr.storage.checkpoint import (
+    listed_snapshots,
+    read_snapshot,
+    snapshot_path,
+    unneeded_snapshots,
+    write_snapshot,
+)
+from backtestr.storage.layout import Layout
 from backtestr.storage.lease import Leases, read_leases
 from backtestr.storage.listing import File, listed_files
 from backtestr.storage.retained import Retained, read_retained, write_retained
@@ -161,30 +168,44 @@ def _floor(storage: Storage, retained: Retained, *, remove: bool) -> tuple[Lease
 def _trim_log(storage: Storage, retained: Retained, floor: int, removed: _Removed) -> None:
     """Let the log's oldest segments go, and the snapshots that nothing needs then."""
     layout = storage.layout
-    if _segments_before(layout.segments(), retained.lsn):
+    segments, there = layout.segments(), set(listed_snapshots(layout))
+    made, gone = set[int](), list[int]()
+    if _segments_before(segments, retained.lsn):
+        made = {*retained.tagged, retained.lsn}
         if not removed.dry_run:
-            for lsn in (*retained.tagged, retained.lsn):
+            for lsn in sorted(made):
                 _keep_snapshot(storage, lsn)
             # since the first look a store may have opened from a snapshot before these
             _, floor = _floor(storage, retained, remove=False)
-        older = [path for path in reversed(listed_snapshots(layout)) if int(path.stem) <= floor]
-        base = floor if removed.dry_run and floor == retained.lsn else _first_good(storage, older)
+        older = [path for path in reversed(_snapshots(layout, made)) if int(path.stem) <= floor]
+        base = _first_good(layout, made, older)
         # a reader at the base is still in the segment that holds it
-        sizes = {lsn: layout.segment(lsn).stat().st_size for lsn in _segments_before(layout.segments(), base)}
-        for lsn in sizes if removed.dry_run else remove_segments(layout.log, max(base - 1, 0)):
+        sizes = {lsn: layout.segment(lsn).stat().st_size for lsn in _segments_before(segments, base)}
+        gone = list(sizes) if removed.dry_run else remove_segments(layout.log, max(base - 1, 0))
+        for lsn in gone:
             removed.note("segments", sizes[lsn])
-    first, paths, base = layout.segments()[0], listed_snapshots(layout), 0
+    first, paths, base = segments[len(gone)], _snapshots(layout, made), 0
     if first > 1:
-        base = _first_good(storage, [path for path in paths if int(path.stem) >= first - 1])
+        base = _first_good(layout, made, [path for path in paths if int(path.stem) >= first - 1])
         if not base:
             return
-    removed.take("snapshots", unneeded_snapshots(paths, base, retained.tagged))
+    unneeded = unneeded_snapshots(paths, base, retained.tagged)
+    removed.take("snapshots", [path for path in unneeded if path in there])
+    for path in unneeded:
+        # made a moment ago, for a log that did not let go of what it holds
+        if path not in there:
+            path.unlink(missing_ok=True)
 
 
-def _first_good(storage: Storage, snapshots: Iterable[Path]) -> int:
-    """The LSN of the first snapshot that can be read, 0 without one."""
-    held = (read_snapshot(storage.layout, path) for path in snapshots)
-    return next((version.lsn for version in held if version is not None), 0)
+def _snapshots(layout: Layout, made: Collection[int]) -> list[Path]:
+    """The snapshots that are there, and those that are made or would be; oldest first."""
+    return sorted({*listed_snapshots(layout), *(snapshot_path(layout, lsn) for lsn in made)})
+
+
+def _first_good(layout: Layout, made: Collection[int], snapshots: Iterable[Path]) -> int:
+    """The LSN of the first snapshot that can be read, or was made to be read; 0 without one."""
+    good = (path for path in snapshots if int(path.stem) in made or read_snapshot(layout, path) is not None)
+    return next((int(path.stem) for path in good), 0)
 
 
 def _segments_before(segments: Sequence[int], lsn: int) -> list[int]:

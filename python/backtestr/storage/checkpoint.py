@@ -43,7 +43,7 @@ def write_snapshot(layout: Layout, version: Version) -> Path:
     }
     text = json.dumps(head, separators=(",", ":")).encode()
     data = b"".join([*bodies.values(), text])
-    path = _path(layout, version.lsn)
+    path = snapshot_path(layout, version.lsn)
     draft = path.with_suffix(".new")
     try:
         draft.write_bytes(data + _TRAILER.pack(len(text), crc32c(data), _MAGIC))
@@ -94,7 +94,7 @@ def listed_snapshots(layout: Layout) -> list[Path]:
         lsns = sorted(int(path.stem) for path in layout.snapshots.glob("*.snapshot") if path.stem.isdecimal())
     except OSError:
         return []
-    return [_path(layout, lsn) for lsn in lsns]
+    return [snapshot_path(layout, lsn) for lsn in lsns]
 
 
 def read_snapshot(layout: Layout, path: Path) -> Version | None:
@@ -121,5 +121,6 @@ def read_snapshot(layout: Layout, path: Path) -> Version | None:
         return None
 
 
-def _path(layout: Layout, lsn: int) -> Path:
+def snapshot_path(layout: Layout, lsn: int) -> Path:
+    """The file of the snapshot of an LSN."""
     return layout.snapshots / f"{lsn:020}.snapshot"
