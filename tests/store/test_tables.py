@@ -132,8 +132,14 @@ def test_values_come_back_exactly_with_their_defaults(tmp_path: Path, flushed: b
         assert (run["commission_rate"], run["status"]) == (Decimal("0.001"), "running")
         (figures,) = store.table("backtest_metrics").to_pylist()
         assert figures["profit_factor"] == np.inf
-        seconds = store.sql("select epoch_us(avg_trade_duration) as us from backtest_metrics").to_pylist()
-        assert seconds == [{"us": lasted // dt.timedelta(microseconds=1)}]
+        for _ in range(2):
+            seconds = store.sql("select epoch_us(avg_trade_duration) as us from backtest_metrics").to_pylist()
+            assert seconds == [{"us": lasted // dt.timedelta(microseconds=1)}]
+            # what was read can be written
+            for table in ("orders", "positions", "backtests", "backtest_metrics"):
+                before = store.table(table).to_arrow()
+                assert store.append(before, table=table).rows == 1
+                assert store.table(table).to_arrow().equals(before)
 
 
 def test_every_layout_of_rows_is_taken(tmp_path: Path) -> None:
@@ -142,6 +148,9 @@ def test_every_layout_of_rows_is_taken(tmp_path: Path) -> None:
         plain,
         plain.set_column(1, "side", plain["side"].dictionary_encode()),
         plain.set_column(0, "fill_id", plain["fill_id"].cast(pa.large_string())),
+        pa.table(
+            [plain["fill_id"], pa.RunEndEncodedArray.from_arrays([1, 2, 3], ["buy", "sell", None])], plain.column_names
+        ),
         plain.set_column(0, "fill_id", plain["fill_id"].cast(pa.string_view())),
         plain.set_column(0, "fill_id", pa.array([UUID(int=n).bytes for n in range(3)], pa.uuid())),
         plain.set_column(0, "fill_id", pa.array([UUID(int=n).bytes for n in range(3)], pa.binary(16))),
@@ -193,6 +202,8 @@ def test_floats_become_their_shortest_decimal(tmp_path: Path) -> None:
         ([ORDER | {"timestamp_utc": "yesterday"}], "timestamp_utc"),
         ([ORDER | {"timestamp_utc": 1_700_000_000_000_000_001}], "timestamp_utc.*lose data"),
         ([ORDER | {"timestamp_utc": 1.5}], "timestamp_utc.*double given"),
+        ([ORDER | {"timestamp_utc": "1677-01-01"}], "timestamp_utc"),
+        (pa.table({"order_id": [str(RUN)], "timestamp_utc": pa.array([2**40], pa.timestamp("s"))}), "before 1678"),
         ([ORDER | {"symbol": 5}], "symbol.*int64 given"),
         ([ORDER | {"symbol": "A"}, ORDER | {"symbol": 5}], "no columns of one type"),
         ({"order_id": [UUID(int=1)], "symbol": ["A", "B"]}, "no columns of one type and length"),

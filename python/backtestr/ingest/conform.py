@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from backtestr.schema import END_NS, MIN_NS
 from backtestr.storage.tables import held_type, sql_type
 
 if TYPE_CHECKING:
     from duckdb.sqltypes import DuckDBPyType
 
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 _FLOAT_DIGITS = 17
 """No float needs more significant digits to be told from its neighbours."""
 
@@ -103,6 +105,8 @@ def _plain(values: pa.Array) -> pa.Array:
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
     kind = values.type
+    if pa.types.is_run_end_encoded(kind):
+        return _plain(pc.run_end_decode(values))
     if pa.types.is_dictionary(kind):
         return _plain(values.dictionary_decode())
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -141,7 +145,9 @@ def _uuids(values: pa.Array) -> pa.Array:
 
 
 def _uuid_text(values: pa.Array) -> pa.Array:
-    raw = np.frombuffer(values.buffers()[1], np.uint8).reshape(-1, 16)[values.offset : values.offset + len(values)]
+    if len(values) == 0:
+        return pa.array([], pa.string())
+    raw = np.frombuffer(values.buffers()[1], np.uint8, 16 * len(values), 16 * values.offset).reshape(-1, 16)
     digits = np.frombuffer(b"0123456789abcdef", np.uint8)
     hexed = np.stack([digits[raw >> 4], digits[raw & 15]], axis=2).reshape(-1, 32)
     text = np.insert(hexed, [8, 12, 16, 20], ord("-"), axis=1)
@@ -151,11 +157,15 @@ def _uuid_text(values: pa.Array) -> pa.Array:
 
 
 def _intervals(values: pa.Array) -> pa.Array:
-    """Durations in text, as SQL reads them: exact to the microsecond."""
+    """Durations, and intervals as SQL gives them, in text as SQL reads them: exact to the microsecond."""
     if pa.types.is_duration(values.type):
-        return pc.binary_join_element_wise(
-            values.cast(pa.duration("us")).cast(pa.int64()).cast(pa.string()), "microseconds", " "
-        )
+        counts = values.cast(pa.duration("us")).cast(pa.int64())
+        return pc.binary_join_element_wise(counts.cast(pa.string()), "microseconds", " ")
+    if pa.types.is_interval(values.type):
+        parts = np.frombuffer(values.buffers()[1] or b"", _INTERVAL, len(values), _INTERVAL.itemsize * values.offset)
+        counts = pa.array(parts["nanoseconds"], mask=np.asarray(values.is_null())).cast(pa.duration("ns"))
+        texts = [pa.array(parts[name]).cast(pa.string()) for name in ("months", "days")]
+        return pc.binary_join_element_wise(texts[0], "months", texts[1], "days", _intervals(counts), " ")
     raise ConformError(f"{values.type} given, not a duration")
 
 
@@ -188,7 +198,13 @@ def _instants(values: pa.Array, held: pa.TimestampType) -> pa.Array:
         values = values.cast(pa.timestamp(values.type.unit))
     elif not pa.types.is_date(values.type):
         raise ConformError(f"{values.type} given, not an instant")
-    return values.cast(held)
+    instants = values.cast(held)
+    unit = 1_000 if held.unit == "us" else 1
+    counts = instants.cast(pa.int64())
+    known = pc.and_(pc.greater_equal(counts, MIN_NS // unit), pc.less(counts, END_NS // unit))
+    if pc.all(known).as_py() is False:
+        raise ConformError("an instant before 1678 or after 2261")
+    return instants
 
 
 def _parsed(values: pa.Array) -> pa.Array:
