@@ -254,6 +254,22 @@ def test_the_log_stays_for_a_reader_behind(copied: tuple[Path, dict[int, Any]], 
         assert state(reader) == state(writer)
 
 
+def test_a_reader_without_a_lease_goes_on_from_a_snapshot(copied: tuple[Path, dict[int, Any]]) -> None:
+    path, _ = copied
+    with bt.open(path) as writer, bt.open(path, read_only=True) as reader:
+        # as on a mount that takes no lease
+        lease = reader._readable().lease.path
+        assert lease is not None
+        lease.unlink()
+        for number in (8, 9):
+            change(writer, number)
+            bulky(writer)
+        assert writer.gc(retention=0).segments > 1
+        assert segments(path)[0] > reader.info().lsn + 1
+        assert reader.refresh() == writer.info().lsn
+        assert state(reader) == state(writer)
+
+
 def test_the_log_stays_for_a_reader_at_the_end_of_a_segment(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with bt.open(path) as writer:

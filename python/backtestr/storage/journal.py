@@ -72,22 +72,32 @@ class Journal:
             MigrationNewerError: its schema is newer than this release knows; the version stays what it was.
         """
         with self._mutex:
-            version = self.version
-            if self._log is not None:
-                return version
-            if self._tail is None:
-                version = load_snapshot(self._layout)
-                self._tail = LogReader(self._layout.log, version.lsn)
-                self._saved_lsn = version.lsn
-            try:
-                for records in _segments(self._tail):
-                    version = version.apply_all(records)
-                self.version = self._known(version)
-            except BaseException:
-                # the records were taken from the reader, and must be met again
-                self._tail = None
-                raise
+            if self._log is None:
+                is_behind = self._tail is not None
+                try:
+                    self.version = self._followed()
+                except (LogCorruptError, StoreIOError):
+                    if not is_behind:
+                        raise
+                    # a clean-up may have let go of what comes next, where no lease holds it: a snapshot has it
+                    self.version = self._followed()
             return self.version
+
+    def _followed(self) -> Version:
+        """The version after all durable commits: from the version there is, or else from a snapshot on."""
+        version = self.version
+        if self._tail is None:
+            version = load_snapshot(self._layout)
+            self._tail = LogReader(self._layout.log, version.lsn)
+            self._saved_lsn = version.lsn
+        try:
+            for records in _segments(self._tail):
+                version = version.apply_all(records)
+            return self._known(version)
+        except BaseException:
+            # the records were taken from the reader, and must be met again
+            self._tail = None
+            raise
 
     def past(self, *, lsn: int | None = None, time_ns: int | None = None) -> Version:
         """The last version up to an LSN or commit time; an empty one where there is none."""
