@@ -215,7 +215,9 @@ class _Sequences:
         if rows.num_rows == 0:
             return
         if feed_id in self._of_feed:
-            self._of_feed[feed_id] = max(self._of_feed[feed_id], pc.max(rows["sequence"]).as_py())
+            # ordinals ascend
+            last = pc.max(rows["sequence"]).as_py() if row_unique else rows["sequence"][-1].as_py()
+            self._of_feed[feed_id] = max(self._of_feed[feed_id], last)
         if row_unique:
             names, runs = _runs(rows)
             for symbol, highest in zip(names, runs["max_sequence"].to_pylist(), strict=True):

@@ -236,8 +236,12 @@ def complete(rows: pa.Table, feed_id: int | None = None) -> pa.Table:
             columns[column.name] = rows[column.name]
         elif not column.nullable:
             columns[column.name] = _repeated(0, rows.num_rows, column.type)
-    schema = pa.schema([TICK_SCHEMA.field(name) for name in columns])
-    return pa.Table.from_arrays(list(columns.values()), schema=schema)
+    return pa.Table.from_arrays(list(columns.values()), schema=_schema_of(tuple(columns)))
+
+
+@lru_cache
+def _schema_of(names: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([TICK_SCHEMA.field(name) for name in names])
 
 
 def _repeated(value: int, rows: int, kind: pa.DataType) -> pa.Array:

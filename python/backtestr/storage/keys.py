@@ -36,4 +36,7 @@ def listed_symbols(rows: pa.Table) -> set[str]:
 
 def symbol_names(rows: pa.Table) -> list[str]:
     """The symbols that the rows have, in order of first sight."""
+    names = listed_symbols(rows)
+    if len(names) == 1 and rows.num_rows:
+        return list(names)
     return rows["symbol"].unique().to_pylist()  # type: ignore[no-any-return]
