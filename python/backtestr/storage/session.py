@@ -13,7 +13,6 @@ import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -235,7 +234,7 @@ def write_empty_files(layout: Layout, columns: pa.Table) -> None:
 
 def small_sql(table: str, columns: pa.Table, source: str) -> str:
     """What SQL shows of a small table whose rows are those of ``source``."""
-    shown = [f'r."{row["name"]}"::{row["type"]} as "{row["name"]}"' for row in _live_columns(table, columns)]
+    shown = [f'r."{row["name"]}"::{row["type"]} as "{row["name"]}"' for row in tables.live_columns(table, columns)]
     return f"select {', '.join(shown) or 'r.*'} from {source}"
 
 
@@ -261,7 +260,7 @@ def view_sql(
         rows = f"(select unnest(getvariable('{table}_rows')::struct({held})[]) as r)"
         return f"create or replace view {SCHEMA}.{table} as {small_sql(table, columns, rows)}"
     fields, shown = [], []
-    for row in _live_columns(table, columns):
+    for row in tables.live_columns(table, columns):
         name, kind = row["name"], row["type"]
         if name == "timestamp_utc" and table in {TICKS, BARS}:
             kind = "TIMESTAMP_NS"
@@ -305,11 +304,6 @@ def name_lists(version: Version) -> dict[str, str]:
         sql = ", ".join("null" if value is None else text_sql(value) for value in listed)
         lists[variable] = f"([{sql}]::varchar[])"
     return lists
-
-
-def _live_columns(table: str, columns: pa.Table) -> list[dict[str, Any]]:
-    live = [row for row in columns.to_pylist() if row["table_name"] == table and row["dropped_lsn"] is None]
-    return sorted(live, key=lambda row: row["field_id"])
 
 
 def file_tables(version: Version) -> list[str]:

@@ -1,10 +1,10 @@
-"""Relational tables: whose rows are replaced by key, the newest row of a key holds."""
+"""Tables by their columns; relational ones, whose rows are replaced by key: the newest row of a key holds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -57,12 +57,17 @@ def check_table(table: str) -> None:
         raise ArgumentError(f"{table!r} is no relational table; there are {', '.join(KEYS)}")
 
 
+def live_columns(table: str, data_columns: pa.Table) -> list[dict[str, Any]]:
+    """A table's rows of ``data_columns`` by field id, those of dropped columns aside."""
+    live = [row for row in data_columns.to_pylist() if row["table_name"] == table and row["dropped_lsn"] is None]
+    return sorted(live, key=lambda row: row["field_id"])
+
+
 def columns_of(table: str, data_columns: pa.Table) -> list[Column]:
-    """The columns of a relational table in a version's rows of ``data_columns``, dropped ones aside."""
-    rows = [row for row in data_columns.to_pylist() if row["table_name"] == table and row["dropped_lsn"] is None]
+    """The columns of a relational table in a version's rows of ``data_columns``."""
     return [
         Column(row["field_id"], row["name"], row["type"], row["default"], row["name"] in KEYS[table])
-        for row in sorted(rows, key=lambda row: row["field_id"])
+        for row in live_columns(table, data_columns)
     ]
 
 
