@@ -6,7 +6,9 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -70,7 +72,7 @@ class StoreReader:
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader, lease)
         self._session: Session | None = None
         self._session_lock = threading.Lock()
-        self._settled: tuple[Version, Version] | None = None
+        self._settled: dict[frozenset[str], tuple[Version, Version]] = {}
         self._settling = threading.Lock()
 
     def ticks(
@@ -197,7 +199,8 @@ class StoreReader:
         with self._reading(as_of) as (storage, version):
             session = self._opened_session()
             try:
-                return run_sql(storage, session, self._in_files(storage, session, version), text, params, tables or {})
+                in_files = partial(self._in_files, storage, session)
+                return run_sql(storage, session, version, in_files, text, params, tables or {})
             except Exception:
                 if session.is_closed:
                     raise StoreClosedError(
@@ -256,7 +259,7 @@ class StoreReader:
         """
         with self._reading(old) as (storage, before), self._reading(new) as (_, after):
             session = self._opened_session()
-            return compare(storage, before, after, lambda version: self._in_files(storage, session, version))
+            return compare(storage, before, after, partial(self._in_files, storage, session))
 
     def cache_stats(self) -> dict[str, CacheStats]:
         """What each cache holds and did: ``hot``, rows of ticks and bars in memory.
@@ -310,7 +313,8 @@ class StoreReader:
                 session, self._storage, self._session = self._session, None, None
             if session is not None:
                 session.close()
-        self._storage = self._session = self._settled = None
+        self._storage = self._session = None
+        self._settled = {}
 
     def _opened_session(self) -> Session:
         with self._session_lock:
@@ -318,17 +322,23 @@ class StoreReader:
             self._session = self._session or Session(storage.layout, storage.settings)
             return self._session
 
-    def _in_files(self, storage: Storage, session: Session, version: Version) -> Version:
-        """The version with its live rows in files of the session, for what reads files only."""
-        if not version.live:
+    def _in_files(
+        self, storage: Storage, session: Session, version: Version, tables: Collection[str] | None = None
+    ) -> Version:
+        """The version with its live rows of some tables, or of all, in files of the session: some only read files."""
+        live = version.live if tables is None else version.live.behind(tables)
+        if not live:
             return version
+        names = live.names
         with self._settling:
-            if self._settled is None or self._settled[0] is not version:
+            if (names not in self._settled) or self._settled[names][0] is not version:
+                # those of other versions are of use no more
+                self._settled = {known: pair for known, pair in self._settled.items() if pair[0] is version}
                 folder = session.scratch_folder()
-                made = settled(storage, version, folder)
+                made = settled(storage, replace(version, live=live), folder)
                 weakref.finalize(made, remove_folder, folder, os.getpid())
-                self._settled = version, made
-            return self._settled[1]
+                self._settled[names] = version, made
+            return self._settled[names][1]
 
     def _version(self) -> Version:
         return self._readable().journal.version if self._pinned is None else self._pinned

@@ -310,7 +310,7 @@ class Store(Upkeep):
         past._unpin = weakref.finalize(past, storage.lease.release, version.lsn)
         past._read_only = True
         past._session, past._session_lock = None, threading.Lock()
-        past._settled, past._settling = None, threading.Lock()
+        past._settled, past._settling = {}, threading.Lock()
         past._appender = None
         return past
 

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import backtestr as bt
+from backtestr import reader
 from backtestr.errors import ArgumentError, MigrationError
 from tests.store.test_migrations import ship, third
 
@@ -321,3 +322,32 @@ def test_a_column_keeps_its_rows_when_it_is_renamed_between(tmp_path: Path, monk
         )
         with pytest.raises(MigrationError, match=r"orders\.order_id"):
             store.migrations.up()
+
+
+def test_a_query_writes_only_live_rows_that_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[frozenset[str]] = []
+    settle = reader.settled
+
+    def noting(storage: Any, version: Any, folder: Path) -> Any:
+        written.append(version.live.names)
+        return settle(storage, version, folder)
+
+    monkeypatch.setattr(reader, "settled", noting)
+    with bt.open(tmp_path / "store") as store:
+        store.append([ORDER], table="orders")
+        store.append([{"fill_id": RUN}], table="fills")
+        store.append({"ts": ["2024-01-02"], "price": [2], "volume": [3]}, symbol="A", feed="live")
+        counts = "select (select count(*) from orders) as orders, (select count(*) from bars) as bars"
+        for text, expected in [
+            ("select count(*) as orders from orders", {"orders": 1}),
+            ("select count(*) as orders from orders", {"orders": 1}),
+            ("select count(*) as ticks from ticks", {"ticks": 1}),
+            ("select count(*) as bars from bars where timeframe = '1m'", {"bars": 1}),
+            (counts, {"orders": 1, "bars": 7}),
+            ("select count(*) as positions from positions", {"positions": 0}),
+        ]:
+            assert store.sql(text).to_pylist() == [expected]
+        assert written == [{"orders"}, {"ticks"}, {"orders", "ticks"}]
+        store.append([{"fill_id": UUID(int=9)}], table="fills")
+        assert store.sql("select count(*) as n from fills").to_pylist() == [{"n": 2}]
+        assert written[-1] == {"fills"}

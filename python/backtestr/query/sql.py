@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -26,6 +26,7 @@ def run_sql(
     storage: Storage,
     session: Session,
     version: Version,
+    in_files: Callable[[Version, Collection[str]], Version],
     text: str,
     params: Sequence[Any] | Mapping[str, Any] | None,
     frames: Mapping[str, Any],
@@ -36,6 +37,7 @@ def run_sql(
         storage: the open store.
         session: its DuckDB.
         version: what to read.
+        in_files: gives a version whose live rows of some tables are in files.
         text: one SELECT.
         params: values bound to ``?``/``$1`` (sequence) or ``$name`` (mapping).
         frames: Arrow data to query beside the store's tables, by name.
@@ -49,6 +51,7 @@ def run_sql(
         check_frame_name(name, known)
     values = bound_values(params)
     statement = check_statement(text, known, set(frames))
+    version = in_files(version, statement.tables)
     data = {name: _arrow(name, frame) for name, frame in frames.items()}
     columns = _columns(version) | {
         name.lower(): {c.lower() for c in frame.schema.names} for name, frame in data.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -15,7 +15,7 @@ from backtestr._native import index_runs, sort_ticks
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.commit import Packed
 from backtestr.storage.keys import between
-from backtestr.storage.layout import QUARANTINE, TICKS
+from backtestr.storage.layout import BARS, QUARANTINE, TICKS
 from backtestr.storage.tables import LSN
 
 REMEMBERED: Final = 65_536
@@ -71,9 +71,28 @@ class Live:
         """The rows of records behind an LSN."""
         if not self or lsn < self._parts[0].lsn:
             return self
-        parts = [part for part in self._parts[: self._count] if part.lsn > lsn]
-        ticks = sum(rows.num_rows for rows in _of(parts, TICKS))
-        return Live(parts, len(parts), ticks, sum(rows.num_rows for part in parts for rows in part.tables.values()))
+        return self._only([part for part in self._parts[: self._count] if part.lsn > lsn])
+
+    def behind(self, tables: Collection[str]) -> Live:
+        """The rows that some tables show: bars are made of ticks."""
+        shown = {TICKS if name == BARS else name for name in tables}
+        if self.names <= shown:
+            return self
+        parts = [
+            Part(part.lsn, {name: rows for name, rows in part.tables.items() if name in shown})
+            for part in self._parts[: self._count]
+        ]
+        return self._only([part for part in parts if part.tables])
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The tables that have live rows."""
+        return frozenset(name for part in self._parts[: self._count] for name in part.tables)
+
+    @staticmethod
+    def _only(parts: list[Part]) -> Live:
+        rows = sum(rows.num_rows for part in parts for rows in part.tables.values())
+        return Live(parts, len(parts), sum(rows.num_rows for rows in _of(parts, TICKS)), rows)
 
     @property
     def last_lsn(self) -> int:
@@ -92,8 +111,7 @@ class Live:
 
     def tables(self) -> dict[str, pa.Table]:
         """All rows, by table, in the order they came."""
-        names = {name for part in self._parts[: self._count] for name in part.tables}
-        return {name: rows for name in names if (rows := self.table(name)) is not None}
+        return {name: rows for name in self.names if (rows := self.table(name)) is not None}
 
     def numbered(self) -> dict[str, pa.Table]:
         """All rows, by table, with the LSN of each; see `from_numbered`."""

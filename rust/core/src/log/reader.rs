@@ -80,7 +80,9 @@ impl Reader {
             return Ok(true);
         }
         if let Some(mark) = mark.filter(|mark| mark.lsn > end.lsn) {
-            return Err(self.corrupt(format!("the log was closed at record {} and ends before it", mark.lsn), end));
+            return Err(
+                self.corrupt(format!("the log was closed at record {} and ends before it", mark.lsn), end)
+            );
         }
         if end.lsn < self.after {
             return Err(self.corrupt(format!("the log ends before record {}", self.after), end));

@@ -285,7 +285,10 @@ fn a_reader_goes_segment_by_segment_and_loses_nothing_where_one_does_not_read() 
     let mut reader = Reader::new(folder.path(), 0);
     assert!(reader.read().is_err());
     std::fs::write(&last, whole).unwrap();
-    assert_eq!(reader.read().unwrap().iter().map(|record| record.lsn).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(
+        reader.read().unwrap().iter().map(|record| record.lsn).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6]
+    );
 }
 
 #[test]
