@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
@@ -13,9 +11,9 @@ from typing import Any
 import duckdb
 
 from backtestr.errors import ArgumentError, SQLError
+from backtestr.query.parser import parse, unplaced, walk
 from backtestr.storage.session import COMPUTED, SCHEMA
 
-MAX_TEXT = 1_000_000
 NAME = re.compile(r"\w+")
 
 _QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"}
@@ -47,8 +45,6 @@ _TELLING_WORDS = {
 
 _REFERENCE = re.compile(rb'(?:"?financial_data"?\s*\.\s*)?("?bars"?)', re.IGNORECASE)
 
-_parser = threading.local()
-
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -71,7 +67,7 @@ def check_statement(text: str, tables: Set[str], frames: Set[str]) -> Statement:
     Raises:
         SQLError: says what is not taken.
     """
-    tree = _parse(text)
+    tree = parse(text)
     if tree["error"]:
         raise SQLError(f"store.sql takes one SELECT statement: {tree['error_message']}")
     if len(tree["statements"]) != 1:
@@ -107,30 +103,11 @@ def reading_computed(text: str, statement: Statement, references: Sequence[dict[
     for node in references:
         name = node["qualified_name"]
         node["schema_name"], node["qualified_name"] = COMPUTED, {**name, "path": [COMPUTED, name["path"][-1]]}
-    tree = _parse(changed.decode())
+    tree = parse(changed.decode())
     # The proof that only the references changed is that nothing else in the tree did.
-    if tree["error"] or _unplaced(tree["statements"]) != _unplaced([statement.tree]):
+    if tree["error"] or unplaced(tree["statements"]) != unplaced([statement.tree]):
         raise SQLError("write bars as a plain name in FROM: a timeframe that is not stored is computed for it")
     return changed.decode()
-
-
-def _unplaced(tree: Any) -> Any:
-    """The tree without places in the text."""
-    if isinstance(tree, dict):
-        return {key: _unplaced(value) for key, value in tree.items() if not key.startswith("query_location")}
-    return [_unplaced(item) for item in tree] if isinstance(tree, list) else tree
-
-
-def walk(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every object in the tree, the tree itself first."""
-    stack = [tree]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            yield item
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
 
 
 def check_frame_name(name: str, tables: Set[str]) -> None:
@@ -194,25 +171,3 @@ def _engine_views() -> frozenset[str]:
     with duckdb.connect() as connection:
         rows = connection.execute("select view_name from duckdb_views() where internal").fetchall()
     return frozenset(name.lower() for (name,) in rows)
-
-
-def _parse(text: str) -> dict[str, Any]:
-    if not isinstance(text, str):
-        raise ArgumentError(f"a query is text, got {type(text).__name__}")
-    if len(text) > MAX_TEXT:
-        raise SQLError(
-            f"the query has {len(text):,} characters, more than {MAX_TEXT:,}; pass values as parameters or by tables="
-        )
-    if "\0" in text:
-        raise SQLError("the query holds a NUL character; pass values as parameters")
-    if not hasattr(_parser, "connection"):
-        _parser.connection = duckdb.connect(
-            config={"enable_external_access": "false", "autoload_known_extensions": "false"}
-        )
-    try:
-        (tree,) = _parser.connection.execute("select json_serialize_sql(?::varchar)", [text]).fetchone()
-        return json.loads(tree)  # type: ignore[no-any-return]
-    except RecursionError:
-        raise SQLError("the query is nested too deeply; break it up by WITH") from None
-    except (duckdb.Error, UnicodeError, MemoryError) as error:
-        raise SQLError(f"the query does not parse: {error}") from None

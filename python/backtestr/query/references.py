@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
 
-from backtestr.query.texts import Node
+from backtestr.query.parser import Node
 from backtestr.schema import BARS as BAR_SCHEMA
+from backtestr.schema import TICKS as TICK_SCHEMA
+from backtestr.storage.layout import BARS, TICKS
 
-VIEW = [*BAR_SCHEMA.names[:4], "timestamp_ns", *BAR_SCHEMA.names[4:]]
-"""The columns of the view ``bars``, in order."""
+_SHOWN: Final = {"exchange_id": ["exchange"], "feed_id": ["feed"], "timestamp_utc": ["timestamp_utc", "timestamp_ns"]}
+VIEWS: Final = {
+    table: [shown for name in schema.names for shown in _SHOWN.get(name, [name])]
+    for table, schema in ((TICKS, TICK_SCHEMA), (BARS, BAR_SCHEMA))
+}
+"""The columns of the views ``ticks`` and ``bars``, in order."""
 
 
 @dataclass(slots=True, eq=False)
@@ -18,14 +25,19 @@ class Source:
 
     node: Node
     kind: str
-    """``bars``, ``derived`` from bars, or ``other``."""
+    """``ticks``, ``bars``, ``derived`` from one of them, or ``other``."""
     name: str
     columns: list[str] = field(default_factory=list)
-    """Of bars: the names of the view's columns here."""
-    bounds: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Per column, the texts that every row has one of."""
+    """Of ticks and bars: the names of the view's columns here."""
+    bounds: dict[str, Any] = field(default_factory=dict)
+    """Per column, the texts that every row has one of, or the range of time it is in."""
     links: dict[str, list[Source]] = field(default_factory=dict)
     """Per column, the references that every row has a column in common with."""
+
+    def is_column(self, name: str, column: str) -> bool:
+        """Whether a name means the view's column."""
+        view = VIEWS.get(self.kind, [])
+        return column in view and name == self.columns[view.index(column)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +62,10 @@ class Scope:
     aliases: Mapping[str, Node] = field(default_factory=dict)
 
 
-def is_column(source: Source, name: str, column: str) -> bool:
-    """Whether a name of a reference to bars means the view's column."""
-    return name == source.columns[VIEW.index(column)]
-
-
-def view_columns(aliases: list[str]) -> list[str]:
-    """The names of the view's columns, the first ones given others; of equal names the later ones are numbered."""
+def view_columns(table: str, aliases: list[str]) -> list[str]:
+    """The names of a view's columns, the first ones given others; of equal names the later ones are numbered."""
     names: list[str] = []
-    for name in [*(alias.lower() for alias in aliases), *VIEW[len(aliases) :]]:
+    for name in [*(alias.lower() for alias in aliases), *VIEWS[table][len(aliases) :]]:
         times = sum(name == other for other in names)
         names.append(f"{name}_{times}" if times else name)
     return names

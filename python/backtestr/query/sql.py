@@ -14,7 +14,7 @@ import pyarrow as pa
 from backtestr.errors import ArgumentError, SQLError
 from backtestr.query.frame import Frame
 from backtestr.query.gate import check_frame_name, check_statement, reading_computed
-from backtestr.query.named import named_timeframes
+from backtestr.query.named import Requirements
 from backtestr.query.values import bound_values
 from backtestr.storage import Storage
 from backtestr.storage.computed import write_computed
@@ -56,7 +56,8 @@ def run_sql(
     columns = _columns(version) | {
         name.lower(): {c.lower() for c in frame.schema.names} for name, frame in data.items()
     }
-    named = named_timeframes(statement, values, version.timeframes, columns)
+    required = Requirements(statement, values, version.timeframes, columns)
+    named = required.named()
     with contextlib.ExitStack() as cleanup:
         computed = None
         if named is not None:

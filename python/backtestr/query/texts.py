@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from backtestr.query.gate import walk
-from backtestr.query.values import Params
+from backtestr.query.parser import Node, walk
+from backtestr.query.values import Params, bound_to
 
-Node = dict[str, Any]
 Sets = list[tuple[list[str], frozenset[str]]]
 """Columns by their parts, each with the texts it has one of, all at once."""
 
@@ -28,7 +27,7 @@ def all_texts(tree: Any, params: Params) -> set[str]:
         if node.get("type") == "VALUE_CONSTANT" and node.get("literal", {}).get("kind") == "STRING":
             found.add(str(node["literal"].get("text", "")))
         elif node.get("type") == "VALUE_PARAMETER":
-            found.update(_texts_in(_bound(node, params)))
+            found.update(_texts_in(bound_to(node, params)))
     return found
 
 
@@ -111,8 +110,9 @@ def equalities(node: Node, params: Params, *, negated: bool) -> list[Sets]:
         return []
     kind = node["type"]
     if "left" in node:
-        pairs = _pairs(node["left"], node["right"], params)
-        return [pairs or _pairs(node["right"], node["left"], params)]
+        pairs = _pairs(node["left"], node["right"], params) or _pairs(node["right"], node["left"], params)
+        # null is not distinct from null: no text is required then
+        return [[pair for pair in pairs if pair[1] or "DISTINCT" not in kind]]
     if kind in {"COMPARE_IN", "COMPARE_NOT_IN"}:
         return [_pairs(node["children"][0], child, params) for child in node["children"][1:]]
     if kind == "SUBQUERY":
@@ -138,7 +138,7 @@ def column(node: Any) -> list[str] | None:
 def _text(node: Node, params: Params) -> frozenset[str] | None:
     node = _uncast(node)
     if node.get("type") == "VALUE_PARAMETER":
-        value = _bound(node, params)
+        value = bound_to(node, params)
         return frozenset({value}) if isinstance(value, str) else None
     literal = node.get("literal") or {}
     if literal.get("kind") == "NULL_LITERAL":
@@ -148,7 +148,7 @@ def _text(node: Node, params: Params) -> frozenset[str] | None:
 
 def _list_texts(node: Node, params: Params) -> frozenset[str] | None:
     if node.get("type") == "VALUE_PARAMETER":
-        value = _bound(node, params)
+        value = bound_to(node, params)
         is_texts = isinstance(value, list) and all(item is None or isinstance(item, str) for item in value)
         return frozenset(item for item in value if item is not None) if is_texts else None
     if node.get("function_name") != "list_value":
@@ -174,14 +174,6 @@ def _uncast(node: Any) -> Node:
 
 def _type_name(node: Node) -> str:
     return str((node.get("type_expr") or {}).get("type_name")).lower()
-
-
-def _bound(node: Node, params: Params) -> Any:
-    name = str(node.get("identifier"))
-    if isinstance(params, dict):
-        return next((value for key, value in params.items() if key.lower() == name.lower()), None)
-    position = int(name) - 1 if name.isdigit() else -1
-    return params[position] if params and 0 <= position < len(params) else None
 
 
 def _texts_in(value: Any) -> Iterator[str]:

@@ -64,3 +64,12 @@ def _instant(value: dt.datetime) -> dt.datetime | None:
     if value.tzinfo is not None:
         value = value.astimezone(dt.UTC)
     return dt.datetime(value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond)
+
+
+def bound_to(node: Mapping[str, Any], params: Params) -> Any:
+    """The value bound to a parameter of a statement's tree; None where there is none."""
+    name = str(node.get("identifier"))
+    if isinstance(params, dict):
+        return next((value for key, value in params.items() if key.lower() == name.lower()), None)
+    position = int(name) - 1 if name.isdigit() else -1
+    return params[position] if params and 0 <= position < len(params) else None
