@@ -18,13 +18,14 @@ from backtestr._native import GroupCache
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.flush import settled
 from backtestr.instants import Instant, range_ns
-from backtestr.models import BarSpec, CacheStats, StoreInfo, VersionDiff
+from backtestr.models import BarSpec, CacheStats, Plan, StoreInfo, VersionDiff
 from backtestr.persist.history import compare, held_version, read_history
 from backtestr.persist.migrate import create_store, known_schema
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
+from backtestr.query.planning import plan_sql
 from backtestr.query.request import read_bars, read_latest, read_ticks
-from backtestr.query.sql import run_sql
+from backtestr.query.sql import prepare, run_sql
 from backtestr.storage import Storage
 from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout
@@ -174,6 +175,7 @@ class StoreReader:
         *,
         tables: Mapping[str, Any] | None = None,
         as_of: int | Instant | None = None,
+        route: bool = True,
     ) -> Frame:
         """Run one SELECT over ``ticks``, ``bars`` and the other tables.
 
@@ -184,6 +186,7 @@ class StoreReader:
             params: values for ``?``, ``$1`` or ``$name``.
             tables: your own frames, by the name the statement uses.
             as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
+            route: whether aggregations of ticks may be answered from bars, where that is proved to be equal.
 
         Raises:
             SQLError: not one read-only statement over known tables, or it does not run.
@@ -200,13 +203,27 @@ class StoreReader:
             session = self._opened_session()
             try:
                 in_files = partial(self._in_files, storage, session)
-                return run_sql(storage, session, version, in_files, text, params, tables or {})
+                prepared = prepare(session, version, in_files, text, params, tables or {}, route=route)
+                return Frame(run_sql(storage, session, prepared))
             except Exception:
                 if session.is_closed:
                     raise StoreClosedError(
                         f"store {self._path} was closed while a statement ran; open it again"
                     ) from None
                 raise
+
+    def explain(
+        self,
+        text: str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        tables: Mapping[str, Any] | None = None,
+        as_of: int | Instant | None = None,
+    ) -> Plan:
+        with self._reading(as_of) as (storage, version):
+            session = self._opened_session()
+            in_files = partial(self._in_files, storage, session)
+            return plan_sql(storage, prepare(session, version, in_files, text, params, tables or {}))
 
     def table(self, name: str, *, as_of: int | Instant | None = None) -> Frame:
         """All rows of a relational table, such as ``"orders"``: the newest of each key, ordered by key.

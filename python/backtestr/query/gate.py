@@ -19,8 +19,8 @@ NAME = re.compile(r"\w+")
 _QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"}
 _TABLE_REFS = {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "SHOW_REF"}
 _TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat"}
-# Volatile to the catalog, yet they change nothing and tell nothing.
-_HARMLESS = {"random", "uuid", "uuidv4", "uuidv7", "gen_random_uuid"}
+VOLATILE = {"random", "uuid", "uuidv4", "uuidv7", "gen_random_uuid"}
+"""Functions of another value at each call; they change nothing and tell nothing."""
 # Pure to the catalog, yet they tell of the session, its settings and paths, run SQL text, or take raw engine state.
 _TELLING = {
     "getenv", "getvariable", "current_setting", "set_config", "in_search_path", "txid_current",
@@ -163,11 +163,21 @@ def _refused_functions() -> frozenset[str]:
         rows = connection.execute(
             "select distinct function_name from duckdb_functions() where has_side_effects"
         ).fetchall()
-    return frozenset({name.lower() for (name,) in rows} - _HARMLESS | _TELLING)
+    return frozenset({name.lower() for (name,) in rows} - VOLATILE | _TELLING)
 
 
 @cache
 def _engine_views() -> frozenset[str]:
     with duckdb.connect() as connection:
         rows = connection.execute("select view_name from duckdb_views() where internal").fetchall()
+    return frozenset(name.lower() for (name,) in rows)
+
+
+@cache
+def aggregate_names() -> frozenset[str]:
+    """Names of the engine's aggregates."""
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            "select distinct function_name from duckdb_functions() where function_type = 'aggregate'"
+        ).fetchall()
     return frozenset(name.lower() for (name,) in rows)

@@ -71,6 +71,17 @@ def constants(expressions: Sequence[Node]) -> Sequence[Any] | None:
         return None
 
 
+def column(name: str) -> Node:
+    """A reference to a column."""
+    return {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [name]}
+
+
+def constant(text: str, kind: str = "STRING") -> Node:
+    """A constant as it is written."""
+    literal = {"kind": kind, "text": text}
+    return {"class": "CONSTANT", "type": "VALUE_CONSTANT", "alias": "", "literal": literal}
+
+
 def cast(expression: Node, kind: str) -> Node:
     """An expression as another type."""
     return {"class": "CAST", "type": "OPERATOR_CAST", "alias": "", "child": expression, "try_cast": False} | {

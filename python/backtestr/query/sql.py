@@ -6,44 +6,71 @@ import contextlib
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from backtestr.errors import ArgumentError, SQLError
-from backtestr.query.frame import Frame
-from backtestr.query.gate import check_frame_name, check_statement, reading_computed
-from backtestr.query.named import Requirements
-from backtestr.query.values import bound_values
+from backtestr.query.gate import Statement, check_frame_name, check_statement, reading_computed
+from backtestr.query.named import Named, Requirements
+from backtestr.query.pruning import Part, Wanted, needed
+from backtestr.query.references import VIEWS, Source
+from backtestr.query.routing import Route, routed
+from backtestr.query.values import Params, bound_values
 from backtestr.storage import Storage
 from backtestr.storage.computed import write_computed
+from backtestr.storage.layout import TICKS
 from backtestr.storage.session import Session
 from backtestr.storage.snapshot import SMALL_TABLES, Version
 
 
-def run_sql(
-    storage: Storage,
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement that passed the gate, and what it reads."""
+
+    request: str
+    """As it was asked."""
+    text: str
+    """As it is run."""
+    columns: list[str] | None
+    """Names of the columns that it names, of any table; None where it takes all of one."""
+    statement: Statement
+    values: Params
+    frames: dict[str, pa.Table]
+    version: Version
+    parts: dict[str, list[Part]]
+    """The files of each table that the text reads."""
+    named: Named | None
+    """Bars that are to be computed for it."""
+    routes: list[Route]
+    sources: list[Source]
+
+
+def prepare(
     session: Session,
     version: Version,
     in_files: Callable[[Version, Collection[str]], Version],
     text: str,
     params: Sequence[Any] | Mapping[str, Any] | None,
     frames: Mapping[str, Any],
-) -> Frame:
-    """Run one statement against a version.
+    *,
+    route: bool = True,
+) -> Prepared:
+    """Judge a statement and settle what it reads.
 
     Args:
-        storage: the open store.
-        session: its DuckDB.
+        session: the store's DuckDB.
         version: what to read.
         in_files: gives a version whose live rows of some tables are in files.
         text: one SELECT.
         params: values bound to ``?``/``$1`` (sequence) or ``$name`` (mapping).
         frames: Arrow data to query beside the store's tables, by name.
+        route: whether aggregations of ticks may be answered from bars.
 
     Raises:
-        SQLError: not one read-only statement over known tables, or the engine refuses it.
+        SQLError: not one read-only statement over known tables.
         ArgumentError: a parameter or frame that is not taken.
     """
     known = {*version.data_tables, *SMALL_TABLES}
@@ -56,21 +83,45 @@ def run_sql(
     columns = _columns(version) | {
         name.lower(): {c.lower() for c in frame.schema.names} for name, frame in data.items()
     }
+    asked, named_columns = text, _named_columns(statement)
     required = Requirements(statement, values, version.timeframes, columns)
-    named = required.named()
+    wanted = _unseen(statement, required.sources)
+    named, routes = required.named(), []
+    if named is not None:
+        text = reading_computed(text, statement, named.references)
+    elif route and TICKS in statement.tables:
+        rewritten, routes = routed(session, statement, required.sources, values, version)
+        text = rewritten or text
+    by_bars = {id(taken.source) for taken in routes if taken.pieces}
+    for source in required.sources:
+        if id(source) not in by_bars:
+            wanted.setdefault(source.kind, []).append(Wanted.of(source))
+    parts = {
+        table: needed(version, table, wanted.get(table, ()) if table in VIEWS else [Wanted()])
+        for table in statement.tables
+    }
+    return Prepared(asked, text, named_columns, statement, values, data, version, parts, named, routes, required.sources)
+
+
+def run_sql(storage: Storage, session: Session, prepared: Prepared) -> pa.Table:
+    """Run a statement.
+
+    Raises:
+        SQLError: the engine refuses it.
+    """
+    version, named = prepared.version, prepared.named
     with contextlib.ExitStack() as cleanup:
         computed = None
         if named is not None:
-            text = reading_computed(text, statement, named.references)
             symbols = [name for name in version.symbols if named.symbols is None or name in named.symbols]
             computed = cleanup.enter_context(session.scratch_file())
             write_computed(computed, storage.reader, version, named.timeframes, symbols)
-        files = {table: version.of(table) for table in statement.tables}
+        files = {table: [part.file for part in parts] for table, parts in prepared.parts.items()}
         cursor = cleanup.enter_context(contextlib.closing(session.cursor(version, files, computed)))
         try:
-            for name, frame in data.items():
+            for name, frame in prepared.frames.items():
                 cursor.register(name, frame)
-            return Frame(_run(cursor, lambda: cursor.sql(text, params=values).to_arrow_table()))
+            return _run(cursor, lambda: cursor.sql(prepared.text, params=prepared.values).to_arrow_table())
         except (duckdb.Error, pa.ArrowException, UnicodeError, OverflowError, RuntimeError) as error:
             raise SQLError(f"the query failed: {error}") from None
 
@@ -99,6 +150,20 @@ def _run(cursor: duckdb.DuckDBPyConnection, query: Callable[[], pa.Table]) -> pa
         raise
     finally:
         worker.join()
+
+
+def _unseen(statement: Statement, sources: Sequence[Source]) -> dict[str, list[Wanted]]:
+    """All rows of the tables that have a reference of which nothing is known."""
+    seen = {id(source.node) for source in sources}
+    named = (node["qualified_name"]["path"][-1] for node in statement.nodes() if node.get("type") == "BASE_TABLE" and id(node) not in seen)
+    return {str(name).lower(): [Wanted()] for name in named}
+
+
+def _named_columns(statement: Statement) -> list[str] | None:
+    nodes = list(statement.nodes())
+    if any(node.get("type") == "STAR" for node in nodes):
+        return None
+    return [str(node["column_names"][-1]).lower() for node in nodes if node.get("type") == "COLUMN_REF"]
 
 
 def _columns(version: Version) -> dict[str, set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,3 +67,20 @@ class Footer:
         begin = 0 if start is None else int(np.searchsorted(highs[first:stop], start))
         until = span.groups if end is None else int(np.searchsorted(lows[first:stop], end))
         return range(first + begin, first + max(begin, until))
+
+    def between(self, start: int | None, end: int | None) -> list[int]:
+        """All groups that hold instants of [start, end) ns."""
+        if start is None and end is None:
+            return list(range(self.num_groups))
+        lows, highs = self._times
+        keep = np.ones(self.num_groups, bool) if start is None else highs >= start
+        return np.flatnonzero(keep if end is None else keep & (lows < end)).tolist()  # type: ignore[no-any-return]
+
+    def bytes_of(self, groups: Iterable[int], names: Collection[str] | None = None) -> int:
+        """Bytes of some columns, or of all, in some row groups."""
+        return sum(
+            chunk.total_compressed_size
+            for group in map(self.metadata.row_group, groups)
+            for chunk in map(group.column, range(group.num_columns))
+            if names is None or chunk.path_in_schema.split(".")[0] in names
+        )

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from backtestr.schema import END_NS, MIN_NS
 from backtestr.storage.commit import FILES, INDEX
+from backtestr.storage.layout import BARS, TICKS
 
 
 class File(NamedTuple):
@@ -117,6 +118,18 @@ class Listing:
         for owner, row, places in zip(owners[keep].tolist(), rows[keep].tolist(), numbers[keep].tolist(), strict=True):
             found[owner].append(Span(self._file_of(row), *places))
         return found
+
+    def files_of(self, table: str, start: int | None = None, end: int | None = None) -> list[File]:
+        """The files of a table that may hold instants of [start, end) ns; those of tables without instants are all."""
+        if table not in {TICKS, BARS} or (start is None and end is None):
+            return [file for file in self.file_by_id.values() if file.table == table]
+        low, high = MIN_NS if start is None else start, END_NS if end is None else end
+        return [
+            file
+            for file in self.file_by_id.values()
+            if file.table == table
+            and (file.min_ns is None or file.max_ns is None or (file.max_ns >= low and file.min_ns < high))
+        ]
 
     def groups_of(self, symbols: Sequence[str]) -> list[tuple[str, int, int]]:
         """Every place with rows of some symbols, bars of all timeframes too: file id, first group, number of groups."""

@@ -48,10 +48,14 @@ create macro {SCHEMA}.half_even(n, d) as
     n // d + case
         when 2 * abs(n % d) > abs(d) or (2 * abs(n % d) = abs(d) and (n // d) % 2 <> 0)
         then case when (n < 0) = (d < 0) then 1 else -1 end else 0 end;
-create macro {SCHEMA}.vwap_of(turnover, volume) as
+create macro {SCHEMA}.vwap_of_units(turnover, volume) as
     case when volume = 0 then null
-    else ({SCHEMA}.half_even({SCHEMA}.unscaled(turnover), {SCHEMA}.unscaled(volume))::decimal(38, 0)
-        * 0.00000001::decimal(9, 8))::decimal(18, 8) end;
+    else ({SCHEMA}.half_even(turnover, volume)::decimal(38, 0) * 0.00000001::decimal(9, 8))::decimal(18, 8) end;
+create macro {SCHEMA}.vwap_of(turnover, volume) as
+    {SCHEMA}.vwap_of_units({SCHEMA}.unscaled(turnover), {SCHEMA}.unscaled(volume));
+create macro {SCHEMA}.units(x) as (x::decimal(27, 8) * 100000000)::hugeint;
+create macro {SCHEMA}.vwap(price, volume) as {SCHEMA}.vwap_of_units(
+    sum({SCHEMA}.units(price) * {SCHEMA}.units(volume)), sum({SCHEMA}.units(volume)));
 """
 
 
@@ -114,6 +118,14 @@ class Session:
             cursor.unregister("incoming_rows")
         return cursor
 
+    def rows_sql(self, version: Version, table: str, files: Iterable[File]) -> str:
+        """SQL of the rows that some files of a table hold, as its view shows them.
+
+        Raises:
+            DataCorruptError: a file is not what the log says.
+        """
+        return rows_sql(table, version.tables["data_columns"], self._listed(table, files))
+
     @contextlib.contextmanager
     def scratch_file(self) -> Iterator[Path]:
         """A path for a file that cursors can read, removed in the end."""
@@ -175,13 +187,18 @@ class Session:
         computed: Path | None = None,
     ) -> None:
         for table in tables:
-            listed = list(files.get(table, ()))
-            self._verify_files(listed)
-            paths = [str(self._layout.root / file.path) for file in listed] or [str(self._empty_file(table))]
-            cursor.execute(f"set variable {table}_files = [{', '.join(map(text_sql, paths))}]")
+            listed = self._listed(table, files.get(table, ()))
+            cursor.execute(f"set variable {table}_files = {listed}")
             if table == BARS:
-                paths += [str(computed)] if computed else []
-                cursor.execute(f"set variable {COMPUTED}_files = [{', '.join(map(text_sql, paths))}]")
+                also = f" || [{text_sql(str(computed))}]" if computed else ""
+                cursor.execute(f"set variable {COMPUTED}_files = {listed}{also}")
+
+    def _listed(self, table: str, files: Iterable[File]) -> str:
+        """SQL of the list of some files, verified; of the empty file if there are none."""
+        known = list(files)
+        self._verify_files(known)
+        paths = [str(self._layout.root / file.path) for file in known] or [str(self._empty_file(table))]
+        return f"[{', '.join(map(text_sql, paths))}]"
 
     def _empty_file(self, table: str) -> Path:
         path = empty_file(self._layout, table)
@@ -259,6 +276,12 @@ def view_sql(
         held = ", ".join(f'"{field.name}" {_SQL_TYPES[field.type]}' for field in SMALL_TABLES[table][0])
         rows = f"(select unnest(getvariable('{table}_rows')::struct({held})[]) as r)"
         return f"create or replace view {SCHEMA}.{table} as {small_sql(table, columns, rows)}"
+    listed = files or f"getvariable('{COMPUTED if schema == COMPUTED else table}_files')"
+    return f"create or replace view {schema}.{table} as {rows_sql(table, columns, listed, names)}"
+
+
+def rows_sql(table: str, columns: pa.Table, files: str, names: Mapping[str, str] | None = None) -> str:
+    """What SQL shows of a table whose rows are in a list of files; see `view_sql`."""
     fields, shown = [], []
     for row in tables.live_columns(table, columns):
         name, kind = row["name"], row["type"]
@@ -282,7 +305,6 @@ def view_sql(
         fields.append(
             f"{row['field_id']}: {{name: {text_sql(name)}, type: {text_sql(kind)}, default_value: {default}}}"
         )
-    listed = files or f"getvariable('{COMPUTED if schema == COMPUTED else table}_files')"
     newest = ""
     if table in tables.KEYS:
         fields.append(f"{tables.LSN_FIELD}: {{name: '{tables.LSN}', type: 'BIGINT', default_value: '0'}}")
@@ -290,8 +312,7 @@ def view_sql(
             f" qualify row_number() over (partition by {', '.join(tables.KEYS[table])} order by {tables.LSN} desc) = 1"
         )
     return (
-        f"create or replace view {schema}.{table} as select {', '.join(shown)} "
-        f"from read_parquet({listed}, schema => map {{{', '.join(fields)}}}){newest}"
+        f"select {', '.join(shown)} from read_parquet({files}, schema => map {{{', '.join(fields)}}}){newest}"
     )
 
 

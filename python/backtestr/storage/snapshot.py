@@ -114,7 +114,7 @@ class Version:
 
     def of(self, table: str) -> list[File]:
         """The files of a table."""
-        return [file for file in self.file_by_id.values() if file.table == table]
+        return self.listing.files_of(table)
 
     @cached_property
     def data_tables(self) -> tuple[str, ...]:

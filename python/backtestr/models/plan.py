@@ -1,0 +1,108 @@
+"""How a request is answered: what is read, what is not, and what it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from backtestr.models.report import size_text
+
+_WIDTH = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What is read of one table."""
+
+    table: str
+    """``ticks``, ``bars``, …"""
+    what: str
+    """Which of its rows, such as ``bars of 5m``."""
+    files: int
+    """Data files that may hold rows that are asked for."""
+    files_considered: int
+    """All data files of the table."""
+    row_groups: int | None
+    """Row groups of these files that may; None where only whole files were judged."""
+    rows: int
+    """Rows that may be, as the index tells."""
+    bytes: int
+    """Parquet bytes of the columns and row groups that are read."""
+    bytes_considered: int
+    """Bytes of all data files of the table."""
+    columns: tuple[str, ...] | None
+    """Columns that are read; None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run of a request took."""
+
+    seconds: float
+    rows: int
+    """Rows of the answer."""
+    bytes: int | None = None
+    """Parquet bytes that were read; None where nothing counted them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a request is answered. Prints as text; `to_dict` and `to_json` give the same."""
+
+    request: str
+    lsn: int
+    """The version that is read."""
+    scans: tuple[Scan, ...] = ()
+    rules: Mapping[str, str] = field(default_factory=dict)
+    """What each rule did, or why it did nothing, by its name."""
+    routed: bool = False
+    """Whether an aggregation of ticks is answered from bars."""
+    seconds: float | None = None
+    """The time it should take, by the runs recorded on this machine; None where there are none like it."""
+    measured: Measured | None = None
+    """What it took; None where it was not run."""
+    advice: str | None = None
+    """One thing that would make requests like those before it faster."""
+
+    @property
+    def bytes(self) -> int:
+        """Parquet bytes to be read."""
+        return sum(scan.bytes for scan in self.scans)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return dataclasses.asdict(self) | {"rules": dict(self.rules), "bytes": self.bytes}
+
+    def to_json(self) -> str:
+        """All of it as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __str__(self) -> str:
+        lines = [self.request, *(f"  {name:{_WIDTH}} {said}" for name, said in self.rules.items())]
+        lines += [f"  {'read ' + scan.table:{_WIDTH}} {_scanned(scan)}" for scan in self.scans]
+        time = "no run like it is recorded" if self.seconds is None else _time(self.seconds)
+        rows = sum(scan.rows for scan in self.scans)
+        lines.append(f"  {'estimate':{_WIDTH}} {rows:,} rows, {size_text(self.bytes)}, {time}")
+        if self.measured is not None:
+            size = "" if self.measured.bytes is None else f", {size_text(self.measured.bytes)} read"
+            lines.append(f"  {'measured':{_WIDTH}} {_time(self.measured.seconds)}, {self.measured.rows:,} rows out{size}")
+        lines += [f"  {'advice':{_WIDTH}} {self.advice}"] if self.advice else []
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _scanned(scan: Scan) -> str:
+    groups = "" if scan.row_groups is None else f", {scan.row_groups:,} row groups"
+    columns = "all columns" if scan.columns is None else f"{len(scan.columns)} columns ({', '.join(scan.columns)})"
+    return (
+        f"{scan.what}: {scan.files:,} of {scan.files_considered:,} files{groups}, {scan.rows:,} rows, "
+        f"{size_text(scan.bytes)} of {size_text(scan.bytes_considered)}, {columns}"
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.2f} ms"

@@ -1,0 +1,179 @@
+"""What a request reads, as `Plan`: files and row groups by the index, bytes by the files' footers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from backtestr.instants import to_iso
+from backtestr.models import Plan, Scan
+from backtestr.query.pruning import Part, Wanted
+from backtestr.query.ranges import Range
+from backtestr.query.references import VIEWS, Source
+from backtestr.query.routing import Piece, Route
+from backtestr.query.sql import Prepared
+from backtestr.schema import END_NS, MIN_NS
+from backtestr.storage import Storage
+from backtestr.storage.layout import BARS, TICKS
+from backtestr.storage.snapshot import SMALL_TABLES, Version
+
+PUSHDOWN: Final = "predicate pushdown"
+PRUNING: Final = "partition pruning"
+COLUMNS: Final = "column pruning"
+JOINS: Final = "join order"
+ROUTING: Final = "aggregation routing"
+_FOOTERS_READ: Final = 64
+"""Footers that are read for one table at most; the bytes of other files are taken to be alike."""
+_STORED: Final = {
+    "timestamp_ns": ("timestamp_utc",),
+    "exchange": ("exchange_id",),
+    "feed": ("feed_id",),
+    "vwap": ("turnover", "volume"),
+}
+"""Columns of views that files hold under another name."""
+_SHOWN_SYMBOLS: Final = 5
+
+
+def plan_sql(storage: Storage, prepared: Prepared) -> Plan:
+    """How a statement is answered."""
+    version, sources = prepared.version, prepared.sources
+    scans, rules = [], {}
+    told = [text for source in sources if source.kind in VIEWS and (text := _told(source))]
+    rules[PUSHDOWN] = "; ".join(told) or "no condition on symbol, timeframe or time that every row must pass"
+    for table, parts in sorted(prepared.parts.items()):
+        if table in SMALL_TABLES or (not parts and table == TICKS and _is_all_routed(prepared)):
+            continue
+        scans.append(scan(storage, version, table, "rows", parts, _columns_of(prepared, table)))
+    pieces: dict[str | None, list[Piece]] = {}
+    for route in prepared.routes:
+        for piece in route.pieces:
+            pieces.setdefault(piece.timeframe, []).append(piece)
+    for timeframe, some in pieces.items():
+        parts = [part for piece in some for part in piece.parts]
+        if timeframe is None:
+            scans.append(scan(storage, version, TICKS, "ragged edges", parts, _columns_of(prepared, TICKS)))
+        else:
+            names = _bar_columns(_columns_of(prepared, TICKS))
+            scans.append(scan(storage, version, BARS, f"bars of {timeframe}", parts, names))
+    rules[PRUNING] = _pruned(scans)
+    rules[COLUMNS] = "; ".join(f"{one.table}: {_named(one.columns)}" for one in scans) or "nothing is read"
+    rules[JOINS] = "left to DuckDB"
+    rules[ROUTING] = _routing(prepared.routes, sources)
+    if prepared.named is not None:
+        rules["computed bars"] = f"{', '.join(prepared.named.timeframes)} from ticks, as they are not stored"
+    is_routed = bool(pieces)
+    return Plan(prepared.request, version.lsn, tuple(scans), rules, routed=is_routed)
+
+
+def scan(
+    storage: Storage, version: Version, table: str, what: str, parts: Sequence[Part], columns: Sequence[str] | None
+) -> Scan:
+    """What is read of some files of a table."""
+    listed = version.listing.files_of(table)
+    groups, read, judged = 0, 0, 0
+    for part in parts[:_FOOTERS_READ]:
+        footer = storage.reader.groups.footer(part.file)
+        chosen = _groups(storage, part)
+        groups += len(chosen)
+        read += footer.bytes_of(chosen, None if columns is None else _stored(columns))
+        judged += part.file.size
+    size = sum(part.file.size for part in parts)
+    if judged < size:
+        read, groups = read * size // judged, groups * len(parts) // _FOOTERS_READ
+    return Scan(
+        table=table,
+        what=what,
+        files=len({part.file.file_id for part in parts}),
+        files_considered=len(listed),
+        row_groups=groups,
+        rows=sum(part.rows for part in parts),
+        bytes=read,
+        bytes_considered=sum(file.size for file in listed),
+        columns=None if columns is None else tuple(columns),
+    )
+
+
+def _groups(storage: Storage, part: Part) -> list[int]:
+    """The row groups of a file that may hold rows that matter."""
+    footer = storage.reader.groups.footer(part.file)
+    if part.spans is None:
+        return footer.between(part.range.start, part.range.end)
+    return sorted({group for span in part.spans for group in footer.groups(span, part.range.start, part.range.end)})
+
+
+def _told(source: Source) -> str:
+    want = Wanted.of(source)
+    said = []
+    for name, texts in (("timeframe", want.timeframes), ("symbol", want.symbols)):
+        if texts is not None:
+            listed = sorted(texts)
+            more = f" and {len(listed) - _SHOWN_SYMBOLS:,} more" if len(listed) > _SHOWN_SYMBOLS else ""
+            said.append(f"{name} in ({', '.join(listed[:_SHOWN_SYMBOLS])}{more})")
+    if want.range != Range():
+        said.append(range_text(want.range))
+    return f"{source.kind}: {' and '.join(said)}" if said else ""
+
+
+def range_text(within: Range) -> str:
+    """A range of time for people."""
+    if within.is_empty:
+        return "no instant at all"
+    low = "" if within.start is None else f"{to_iso(max(within.low, MIN_NS))} <= "
+    high = "" if within.end is None else f" < {to_iso(min(within.high, END_NS - 1))}"
+    return f"{low}time{high}"
+
+
+def _is_all_routed(prepared: Prepared) -> bool:
+    routed = {id(route.source) for route in prepared.routes if route.pieces}
+    return all(id(source) in routed for source in prepared.sources if source.kind == TICKS)
+
+
+def _columns_of(prepared: Prepared, table: str) -> list[str] | None:
+    """The columns of a table that a statement names; None where it takes all."""
+    view = VIEWS.get(table)
+    names = prepared.columns
+    if view is None or names is None or any(source.kind == table and source.node.get("column_name_alias") for source in prepared.sources
+    ):
+        return None
+    return [name for name in view if name in names]
+
+
+def _bar_columns(columns: Iterable[str] | None) -> list[str]:
+    """The columns of bars that stand for some of ticks."""
+    prices = {"price": ("open", "high", "low", "close", "turnover"), "tick_type": ("trade_count",), "sequence": ()}
+    found = {"timeframe", "price_basis"}
+    for name in columns or ():
+        found.update(prices.get(name, (name,)))
+    return [name for name in VIEWS[BARS] if name in found]
+
+
+def _stored(columns: Iterable[str]) -> set[str]:
+    return {stored for name in columns for stored in _STORED.get(name, (name,))}
+
+
+def _pruned(scans: Iterable[Scan]) -> str:
+    said = [
+        f"{one.table}: {one.files_considered - one.files:,} of {one.files_considered:,} files pruned"
+        for one in scans
+    ]
+    return "; ".join(said) or "no file is read"
+
+
+def _named(columns: Sequence[str] | None) -> str:
+    return "all columns" if columns is None else f"{', '.join(columns) or 'none'}"
+
+
+def _routing(routes: Sequence[Route], sources: Sequence[Source]) -> str:
+    if not routes:
+        reads = any(source.kind == TICKS for source in sources)
+        return "no aggregation over ticks alone" if reads else "no ticks are read"
+    said = []
+    for route in routes:
+        if not route.pieces:
+            said.append(f"from ticks: {route.reason}")
+            continue
+        names = list(dict.fromkeys(piece.timeframe for piece in route.pieces))
+        bars = [name for name in names if name is not None]
+        said.append(f"from bars of {', '.join(bars)}" + (", ragged edges from ticks" if None in names else ""))
+    return "; ".join(said)
+

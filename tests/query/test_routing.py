@@ -1,0 +1,183 @@
+"""Aggregations of ticks answered from bars: the same rows, names and types as from ticks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+import backtestr as bt
+
+STATEMENTS = int(os.environ.get("ROUTED_STATEMENTS", "500"))
+SEED = int(os.environ.get("ROUTED_SEED", "1"))
+FIRST = dt.datetime(2023, 12, 30, 22, 0)
+HOURS = 24 * 8
+
+
+def ticks(rng: random.Random, symbol: str, count: int, *, quotes: bool = False) -> pa.Table:
+    """Random ticks with instants that collide, on edges of buckets and µs, and between them."""
+    base = int(FIRST.replace(tzinfo=dt.UTC).timestamp()) * 10**9
+    times = []
+    for _ in range(count):
+        at = rng.randrange(HOURS * 3_600) * 10**9
+        at -= at % rng.choice([1, 60, 300, 3_600]) * 10**9
+        times.append(base + at + rng.choice([0, 0, 1, -1, 999, 500_000_000, rng.randrange(10**9)]))
+    columns = {
+        "symbol": [symbol] * count,
+        "timestamp_utc": pa.array(sorted(times), pa.timestamp("ns", "UTC")),
+        "price": pa.array([Decimal(rng.randrange(1, 10**9)).scaleb(-rng.choice([0, 2, 8])) for _ in times]),
+        "volume": pa.array([Decimal(rng.randrange(10**8)).scaleb(-rng.choice([0, 4, 8])) for _ in times]),
+    }
+    rows = {name: column if isinstance(column, pa.Array) else pa.array(column) for name, column in columns.items()}
+    for name in ("price", "volume"):
+        rows[name] = rows[name].cast(pa.decimal128(18, 8))
+    if quotes:
+        rows["bid"] = rows["price"]
+        rows["ask"] = rows["price"]
+        rows["tick_type"] = pa.array([rng.choice([0, 3]) for _ in times], pa.int8())
+        rows["price"] = pa.array(
+            [price if kind == 0 else None for price, kind in zip(rows["price"].to_pylist(), rows["tick_type"].to_pylist(), strict=True)],
+            pa.decimal128(18, 8),
+        )
+    return pa.table(rows)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bt.Store]:
+    """Several files of some symbols, deletions, corrections and rows that only the log holds."""
+    rng = random.Random(SEED)
+    opened = bt.open(
+        tmp_path_factory.mktemp("routing") / "store", day_interval_bytes="2KiB", flush_rows=10**9, flush_seconds=10**6
+    )
+    with opened:
+        for _ in range(3):
+            for symbol in ("A", "B", "C d'"):
+                opened.ingest(ticks(rng, symbol, 400), feed=f"f {symbol}")
+        opened.ingest(ticks(rng, "Q", 400, quotes=True), feed="q")
+        opened.ingest(ticks(rng, "Q2", 200, quotes=True), feed="q")
+        opened.delete(["A"], start=FIRST + dt.timedelta(hours=30), end=FIRST + dt.timedelta(hours=31, minutes=7))
+        opened.append(ticks(rng, "A", 30), feed="f A")
+        yield opened
+
+
+KEYS = [
+    ["symbol"],
+    [],
+    ["time_bucket(interval '{i}', timestamp_utc)"],
+    ["date_trunc('{p}', timestamp_utc)"],
+    ["timestamp_utc::date"],
+    ["date_part('{p}', timestamp_utc)"],
+    ["timestamp_ns // {n}"],
+    ["{p2}(timestamp_utc)"],
+    ["symbol || '/' || strftime(date_trunc('hour', timestamp_utc), '%d %H')"],
+]
+INTERVALS = [
+    "5 minutes", "1 minute", "30 seconds", "90 minutes", "2 hours", "7 hours", "1 day", "3 days", "7 days", "1 month",
+    "1 week", "4 hours", "1 day 6 hours", "15 minutes", "1 year",
+]  # fmt: skip
+PARTS = ["minute", "hour", "day", "week", "month", "year", "second"]
+AGGREGATES = [
+    "max(price)", "min(price)", "sum(volume)", "count(*)", "count(*) filter (tick_type = 0)", "vwap(price, volume)",
+    "arg_min(price, (timestamp_ns, sequence))", "arg_max(price, (timestamp_ns, sequence))", "count(price)",
+    "max(price) - min(price)", "max(price) filter (where tick_type = 0)", "sum(volume) / count(*)",
+    "count(distinct symbol)", "min(symbol)", "max(time_bucket('1 hour', timestamp_utc))",
+    "first(price order by timestamp_ns, sequence)", "last(price order by timestamp_ns, sequence)",
+    "case when max(price) > 100 then 'high' else 'low' end", "coalesce(sum(volume), 0)::varchar",
+    "sum(sum(volume)) over ()",
+]  # fmt: skip
+UNROUTABLE = ["avg(price)", "median(price)", "max(volume)", "sum(volume) filter (price > 5)", "max(timestamp_utc)"]
+
+
+def instant(rng: random.Random) -> dt.datetime:
+    at = FIRST + dt.timedelta(seconds=rng.randrange(-3_600, (HOURS + 1) * 3_600))
+    unit = rng.choice([1, 60, 300, 3_600, 86_400])
+    return at - dt.timedelta(seconds=(at - dt.datetime(1970, 1, 1)).total_seconds() % unit) + dt.timedelta(
+        microseconds=rng.choice([0, 0, 0, 1, 999_999])
+    )
+
+
+def condition(rng: random.Random, params: list[object]) -> str:
+    at = instant(rng)
+    ns = (at - dt.datetime(1970, 1, 1)) // dt.timedelta(microseconds=1) * 1_000 + rng.choice([0, 0, 1, 999])
+    compare = rng.choice([">=", "<", ">", "<="])
+
+    def bound(value: object) -> str:
+        params.append(value)
+        return f"${len(params)}"
+
+    return rng.choice(
+        [
+            lambda: f"timestamp_utc {compare} '{at}'",
+            lambda: f"'{at}' {compare} timestamp_utc",
+            lambda: f"timestamp_utc {compare} timestamp '{at}' + interval '90 minutes'",
+            lambda: f"timestamp_ns {compare} {ns}",
+            lambda: f"timestamp_utc {compare} {bound(at)}",
+            lambda: f"timestamp_utc {compare} {bound(at.replace(tzinfo=dt.UTC))}",
+            lambda: f"timestamp_utc between '{at}' and {bound(at + dt.timedelta(hours=rng.randrange(60)))}",
+            lambda: f"timestamp_utc::date = '{at.date()}'",
+            lambda: f"timestamp_ns {compare} epoch_ns(timestamp '{at}')",
+            lambda: f"symbol = {bound(rng.choice(['A', 'B', 'Q', 'none']))}",
+            lambda: "symbol in ('A', 'C d''')",
+            lambda: "symbol <> 'Q'",
+            lambda: "symbol like '%d%'",
+            lambda: "(symbol = 'A' or symbol = 'B')",
+        ]
+    )()
+
+
+def statement(rng: random.Random) -> tuple[str, list[object]]:
+    """A random aggregation of ticks, ordered by nothing."""
+    params: list[object] = []
+    keys = [key for group in rng.sample(KEYS, rng.choice([1, 1, 2, 2, 3])) for key in group]
+    n = rng.choice([60, 300, 3_600, 86_400, 7, 1_500]) * 10**9
+    keys = [
+        key.format(i=rng.choice(INTERVALS), p=rng.choice(PARTS), p2=rng.choice(["hour", "day", "month", "minute"]), n=n)
+        for key in keys
+    ]
+    chosen = rng.sample(AGGREGATES, rng.randrange(1, 5)) + rng.choices([[], [rng.choice(UNROUTABLE)]], [9, 1])[0]
+    items = [*keys, *chosen]
+    shown = [f"{item} as x{place}" if rng.random() < 0.5 else item for place, item in enumerate(items)]
+    where = [condition(rng, params) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
+    where += ["tick_type = 0"] if rng.random() < 0.8 else []
+    groups = rng.choice(["group by all", "group by " + ", ".join(map(str, range(1, len(keys) + 1)))]) if keys else ""
+    if keys and rng.random() < 0.1:
+        groups = "group by rollup (" + ", ".join(keys) + ")"
+    having = f" having {rng.choice(['max(price) > 20', 'count(*) > 2', 'sum(volume) >= 0'])}" if rng.random() < 0.15 else ""
+    name, alias = rng.choice([("ticks", ""), ("financial_data.ticks", ""), ("ticks", " as t")])
+    text = f"select {', '.join(shown)} from {name}{alias}"
+    text += f" where {' and '.join(where)}" if where else ""
+    text += f" {groups}{having}"
+    if rng.random() < 0.1:
+        text = f"with w as ({text}) select * from w"
+    return text, params
+
+
+def content(rows: pa.Table) -> Counter[str]:
+    return Counter(map(repr, rows.to_pylist()))
+
+
+def test_random_aggregations_are_equal(store: bt.Store, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(SEED)
+    taken = reasons = 0
+    why: Counter[str] = Counter()
+    for number in range(STATEMENTS):
+        text, params = statement(rng)
+        told = (number, text, params)
+        plain = store.sql(text, params, route=False).to_arrow()
+        found = store.sql(text, params).to_arrow()
+        assert found.schema == plain.schema, told
+        assert content(found) == content(plain), told
+        plan = store.explain(text, params)
+        taken += plan.routed
+        reasons += not plan.routed
+        why[plan.rules["aggregation routing"]] += 1
+    with capsys.disabled():
+        print(f"\n{taken} of {STATEMENTS} random aggregations answered from bars")
+        print("\n".join(f"{count} {reason}" for reason, count in why.most_common(20)))
+    assert taken >= STATEMENTS / 2
