@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from backtestr import config, machine
 from backtestr._native import GroupCache
@@ -21,6 +21,7 @@ from backtestr.instants import Instant, range_ns
 from backtestr.models import BarSpec, CacheStats, Plan, StoreInfo, VersionDiff
 from backtestr.persist.history import compare, held_version, read_history
 from backtestr.persist.migrate import create_store, known_schema
+from backtestr.query.cut import Cut
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
 from backtestr.query.planning import plan_sql
@@ -83,6 +84,8 @@ class StoreReader:
         start: Instant | None = None,
         end: Instant | None = None,
         columns: Sequence[str] | None = None,
+        limit: int | None = None,
+        order: Literal["asc", "desc"] = "asc",
         as_of: int | Instant | None = None,
     ) -> Frame:
         """Ticks with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc, sequence).
@@ -92,6 +95,8 @@ class StoreReader:
             start: first instant; one without a zone is UTC, and None is the first there is.
             end: exclusive.
             columns: which columns, in the order wanted; None for all of `backtestr.tick_schema`.
+            limit: how many ticks of each symbol, the first ones in ``order``; None for all.
+            order: ``"asc"``, oldest first, or ``"desc"``, each symbol's ticks in reverse.
             as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
 
         Raises:
@@ -107,7 +112,8 @@ class StoreReader:
             {'price': array([10.]), 'volume': array([1.])}
         """
         with self._reading(as_of) as (storage, version):
-            return read_ticks(storage, version, symbols, *range_ns(start, end), columns)
+            window = range_ns(start, end)
+            return Frame(read_ticks(storage, version, symbols, *window, columns, Cut.parse(limit, order)))
 
     def bars(
         self,
@@ -117,6 +123,8 @@ class StoreReader:
         start: Instant | None = None,
         end: Instant | None = None,
         price: str | None = None,
+        limit: int | None = None,
+        order: Literal["asc", "desc"] = "asc",
         as_of: int | Instant | None = None,
     ) -> Frame:
         """Bars with start ≤ timestamp_utc < end, ordered by (symbol, timestamp_utc).
@@ -127,6 +135,8 @@ class StoreReader:
             start: first bar's earliest start.
             end: exclusive.
             price: ``"trade"``, ``"bid"``, ``"ask"`` or ``"mid"``; None takes the symbol's own basis.
+            limit: how many bars of each symbol, the first ones in ``order``; None for all.
+            order: ``"asc"``, oldest first, or ``"desc"``, each symbol's bars in reverse.
             as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
 
         Raises:
@@ -143,7 +153,8 @@ class StoreReader:
             Decimal('11.50000000')
         """
         with self._reading(as_of) as (storage, version):
-            return read_bars(storage, version, symbols, timeframe, *range_ns(start, end), price)
+            window = range_ns(start, end)
+            return Frame(read_bars(storage, version, symbols, timeframe, *window, price, Cut.parse(limit, order)))
 
     def latest(self, symbols: str | Iterable[str] | None = None, *, as_of: int | Instant | None = None) -> Frame:
         """The newest tick of each symbol: of equal instants the last one, as `ticks` orders them; by symbol.
@@ -166,7 +177,7 @@ class StoreReader:
             Decimal('12.00000000')
         """
         with self._reading(as_of) as (storage, version):
-            return read_latest(storage, version, symbols)
+            return Frame(read_latest(storage, version, symbols))
 
     def sql(
         self,
@@ -220,6 +231,26 @@ class StoreReader:
         tables: Mapping[str, Any] | None = None,
         as_of: int | Instant | None = None,
     ) -> Plan:
+        """How a statement would be answered: what is read, what is not, and why; nothing is run.
+
+        Args:
+            text: the statement, as for `sql`.
+            params: values for ``?``, ``$1`` or ``$name``.
+            tables: your own frames, by the name the statement uses.
+            as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
+
+        Raises:
+            SQLError: not one read-only statement over known tables.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     plan = store.explain("select date_trunc('hour', timestamp_utc), max(price) from ticks group by all")
+            >>> plan.rules["aggregation routing"]
+            'from bars of 1h'
+        """
         with self._reading(as_of) as (storage, version):
             session = self._opened_session()
             in_files = partial(self._in_files, storage, session)

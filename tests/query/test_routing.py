@@ -122,7 +122,7 @@ def condition(rng: random.Random, params: list[object]) -> str:
             lambda: f"timestamp_utc between '{at}' and {bound(at + dt.timedelta(hours=rng.randrange(60)))}",
             lambda: f"timestamp_utc::date = '{at.date()}'",
             lambda: f"timestamp_ns {compare} epoch_ns(timestamp '{at}')",
-            lambda: f"symbol = {bound(rng.choice(['A', 'B', 'Q', 'none']))}",
+            lambda: f"symbol = {bound(rng.choice(['A', 'B', 'Q', 'A', 'B', 'Q', 'none']))}",
             lambda: "symbol in ('A', 'C d''')",
             lambda: "symbol <> 'Q'",
             lambda: "symbol like '%d%'",
@@ -135,6 +135,7 @@ def statement(rng: random.Random) -> tuple[str, list[object]]:
     """A random aggregation of ticks, ordered by nothing."""
     params: list[object] = []
     keys = [key for group in rng.sample(KEYS, rng.choice([1, 1, 2, 2, 3])) for key in group]
+    keys += [] if "symbol" in keys or rng.random() < 0.4 else ["symbol"]
     n = rng.choice([60, 300, 3_600, 86_400, 7, 1_500]) * 10**9
     keys = [
         key.format(i=rng.choice(INTERVALS), p=rng.choice(PARTS), p2=rng.choice(["hour", "day", "month", "minute"]), n=n)
@@ -143,8 +144,8 @@ def statement(rng: random.Random) -> tuple[str, list[object]]:
     chosen = rng.sample(AGGREGATES, rng.randrange(1, 5)) + rng.choices([[], [rng.choice(UNROUTABLE)]], [9, 1])[0]
     items = [*keys, *chosen]
     shown = [f"{item} as x{place}" if rng.random() < 0.5 else item for place, item in enumerate(items)]
-    where = [condition(rng, params) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
-    where += ["tick_type = 0"] if rng.random() < 0.8 else []
+    where = [condition(rng, params) for _ in range(rng.choice([0, 1, 1, 1, 2]))]
+    where += ["tick_type = 0"] if rng.random() < 0.9 else []
     groups = rng.choice(["group by all", "group by " + ", ".join(map(str, range(1, len(keys) + 1)))]) if keys else ""
     if keys and rng.random() < 0.1:
         groups = "group by rollup (" + ", ".join(keys) + ")"

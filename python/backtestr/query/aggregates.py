@@ -127,7 +127,7 @@ class Rewriting:
             if self._is(arguments[0], "price") and name != "count":
                 return call(name, column("high" if name == "max" else "low"))
             # of what is the same for all ticks of a bar, the least, greatest and distinct ones are the bars'
-            return node | {"arguments": [{"name": "", "expression": self._plain(arguments[0])}], "filter": None}
+            return node | {"arguments": [{"name": "", "expression": self._plain(arguments[0], name)}], "filter": None}
         if node["distinct"]:
             raise Unrouted(f"{name}(distinct …) needs single ticks")
         if name == "count_star" or (name == "count" and self._is(arguments[0], *_COUNTED)):
@@ -160,9 +160,12 @@ class Rewriting:
             for one, other in (sides, sides[::-1])
         )
 
-    def _plain(self, node: Node) -> Node:
+    def _plain(self, node: Node, name: str) -> Node:
         before = self.aggregates
-        made = self.expression(node)
+        try:
+            made = self.expression(node)
+        except Unrouted:
+            raise Unrouted(f"bars do not have this {name}") from None
         if self.aggregates != before:
             raise Unrouted("an aggregate within an aggregate")
         return made  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +10,14 @@ import pyarrow as pa
 from backtestr._native import append_vwap, sort_ticks
 from backtestr.errors import ArgumentError
 from backtestr.models import PRICE_BASES, Timeframe
-from backtestr.query.frame import Frame
+from backtestr.query.cut import ALL, Cut
 from backtestr.schema import BARS, TICKS
 from backtestr.storage import Storage
 from backtestr.storage.computed import computed_bars
 from backtestr.storage.keys import times_ns
 from backtestr.storage.snapshot import Version
+
+_NO_BARS = BARS.empty_table()
 
 
 def read_ticks(
@@ -25,7 +27,8 @@ def read_ticks(
     start: int | None,
     end: int | None,
     columns: Sequence[str] | None,
-) -> Frame:
+    cut: Cut = ALL,
+) -> pa.Table:
     """Ticks of symbols in [start, end) ns, ordered by (symbol, timestamp_utc, sequence).
 
     Raises:
@@ -33,17 +36,27 @@ def read_ticks(
         ArgumentError: no such column.
     """
     check_columns(columns, TICKS)
-    table = storage.reader.ticks(version, version.known(symbols), start, end, columns)
-    return Frame(table.select(columns) if columns else table)
+    names = version.known(symbols)
+    needed = columns and [*columns, *({"symbol"} - set(columns) if cut != ALL else ())]
+
+    def read(some: Sequence[str], low: int | None, high: int | None) -> pa.Table:
+        return storage.reader.ticks(version, some, low, high, needed)
+
+    def width(symbol: str) -> int:
+        counts = version.symbols[symbol]
+        return (counts["max_ns"] - counts["min_ns"]) * (cut.limit or 0) // counts["rows"] + 1
+
+    table = read(names, start, end) if cut == ALL else cut.of(version, names, start, end, read, width)
+    return table.select(columns) if columns else table
 
 
-def read_latest(storage: Storage, version: Version, symbols: str | Iterable[str] | None) -> Frame:
+def read_latest(storage: Storage, version: Version, symbols: str | Iterable[str] | None) -> pa.Table:
     """The newest tick of each symbol, by symbol.
 
     Raises:
         SymbolNotFoundError: no such symbol.
     """
-    return Frame(storage.reader.latest(version, version.known(symbols)))
+    return storage.reader.latest(version, version.known(symbols))
 
 
 def read_bars(
@@ -54,7 +67,8 @@ def read_bars(
     start: int | None,
     end: int | None,
     price: str | None,
-) -> Frame:
+    cut: Cut = ALL,
+) -> pa.Table:
     """Bars of one timeframe with start in [start, end) ns: stored ones, else aggregated from ticks.
 
     Raises:
@@ -63,13 +77,32 @@ def read_bars(
         ArgumentError: no such price basis, or one must be named.
     """
     frame = Timeframe.parse(timeframe)
-    wanted: dict[str, list[str]] = {}
-    for symbol in version.known(symbols):
-        wanted.setdefault(_basis(version, symbol, price), []).append(symbol)
+    names = version.known(symbols)
+    basis_of = {symbol: basis_of_bars(version, symbol, price) for symbol in names}
+
+    def read(some: Sequence[str], low: int | None, high: int | None) -> pa.Table:
+        return _bars(storage, version, {name: basis_of[name] for name in some}, frame, low, high)
+
+    if cut == ALL:
+        return read(names, start, end)
+    return cut.of(version, names, start, end, read, lambda _: frame.ns * (cut.limit or 0), step=frame.ns)
+
+
+def is_stored(version: Version, symbol: str, frame: Timeframe, basis: str) -> bool:
+    """Whether a symbol's bars of a timeframe and basis are in files."""
     stored = {Timeframe.parse(text).ns for text in version.timeframes}
-    parts, kinds = [BARS.empty_table()], 0
+    return frame.ns in stored and basis in version.listing.bases.get(symbol, ())
+
+
+def _bars(
+    storage: Storage, version: Version, basis_of: Mapping[str, str], frame: Timeframe, start: int | None, end: int | None
+) -> pa.Table:
+    wanted: dict[str, list[str]] = {}
+    for symbol, basis in basis_of.items():
+        wanted.setdefault(basis, []).append(symbol)
+    parts, kinds = [_NO_BARS], 0
     for basis, names in wanted.items():
-        held = [name for name in names if frame.ns in stored and basis in version.listing.bases.get(name, ())]
+        held = [name for name in names if is_stored(version, name, frame, basis)]
         others = [name for name in names if name not in held]
         late = [name for name in held if name in version.live.symbols]
         whole = [name for name in held if name not in late]
@@ -81,9 +114,7 @@ def read_bars(
         for name in sorted(set(others), key=str.encode):
             parts.extend(computed_bars(storage.reader, version, name, basis, [str(frame)], *window))
     table = pa.concat_tables(parts).unify_dictionaries()
-    if kinds > 1:
-        table = sort_ticks(table)
-    return Frame(table)
+    return sort_ticks(table) if kinds > 1 else table
 
 
 def _patched(
@@ -116,7 +147,12 @@ def check_columns(columns: Sequence[str] | None, schema: pa.Schema) -> None:
         raise ArgumentError(f"no column {unknown[0]!r}; there are {', '.join(schema.names)}")
 
 
-def _basis(version: Version, symbol: str, price: str | None) -> str:
+def basis_of_bars(version: Version, symbol: str, price: str | None) -> str:
+    """The price basis of the bars asked for: the one named, else the symbol's own.
+
+    Raises:
+        ArgumentError: no such price basis, or one must be named.
+    """
     counts = version.symbols[symbol]
     if price is None:
         found = version.bases.get(symbol, ())

@@ -8,7 +8,7 @@ covers whole, and each aggregate by that of the bars' columns. Anything else is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from backtestr.models import BarSpec, Timeframe
 from backtestr.query.aggregates import Rewriting, Unrouted
@@ -20,19 +20,8 @@ from backtestr.query.references import Source
 from backtestr.query.texts import outside_queries
 from backtestr.query.values import Params
 from backtestr.storage.layout import BARS, TICKS
-from backtestr.storage.session import SCHEMA, Session, text_sql
+from backtestr.storage.session import SCHEMA, TRADES_OF_BARS, TRADES_OF_TICKS, Session, text_sql
 from backtestr.storage.snapshot import Version
-
-_BAR: Final = (
-    "select symbol, timestamp_utc, timestamp_ns, 0::bigint as sequence, 0::tinyint as tick_type, open, high, low, "
-    f"close, volume, {SCHEMA}.unscaled(turnover) as turnover, {SCHEMA}.unscaled(volume) as units, trade_count"
-)
-_TICK: Final = (
-    "select symbol, timestamp_utc, timestamp_ns, sequence, tick_type, price as open, price as high, price as low, "
-    f"price as close, volume::decimal(38, 8) as volume, {SCHEMA}.units(price) * {SCHEMA}.units(volume) as turnover, "
-    f"{SCHEMA}.units(volume) as units, 1::bigint as trade_count"
-)
-
 
 class Piece(NamedTuple):
     """A stretch of time that a SELECT is answered for from bars of one timeframe, or from ticks."""
@@ -90,7 +79,7 @@ def _route(session: Session, select: Node, source: Source, params: Params, versi
         within = _conditions(select, rewriting, params, version)
         changed = _rewritten(select, rewriting)
         pieces = _pieces(rewriting, source, within, version)
-        relation = _relation(session, pieces, version)
+        relation = _relation(session, pieces)
         (parsed,) = parse(f"select * from ({relation}) as {_quoted(source.name)}")["statements"]
     except Unrouted as reason:
         return Route(source, [], str(reason))
@@ -259,7 +248,7 @@ def _cover(within: Range, steps: Sequence[int]) -> Iterator[tuple[int | None, Ra
     yield from _cover(Range(stop, within.high), finer)
 
 
-def _relation(session: Session, pieces: Sequence[Piece], version: Version) -> str:
+def _relation(session: Session, pieces: Sequence[Piece]) -> str:
     """SQL of the rows that stand for ticks."""
     branches = []
     for timeframe in dict.fromkeys(piece.timeframe for piece in pieces):
@@ -267,13 +256,13 @@ def _relation(session: Session, pieces: Sequence[Piece], version: Version) -> st
         files = {part.file.file_id: part.file for piece in mine for part in piece.parts}
         within = " or ".join(_within(piece.range) for piece in mine)
         if timeframe is None:
-            rows = session.rows_sql(version, TICKS, files.values())
-            branches.append(f"{_TICK} from ({rows}) where tick_type = 0 and ({within})")
+            listed = session.listed(TICKS, files.values())
+            branches.append(f"select * from {SCHEMA}.{TRADES_OF_TICKS}({listed}) where {within}")
         else:
-            rows = session.rows_sql(version, BARS, files.values())
-            kind = f"timeframe = {text_sql(timeframe)} and price_basis = 'trade'"
-            branches.append(f"{_BAR} from ({rows}) where {kind} and ({within})")
-    return " union all ".join(branches)
+            listed = session.listed(BARS, files.values())
+            kind = f"timeframe = {text_sql(timeframe)} and ({within})"
+            branches.append(f"select * from {SCHEMA}.{TRADES_OF_BARS}({listed}) where {kind}")
+    return " union all by name ".join(branches)
 
 
 def _within(within: Range) -> str:

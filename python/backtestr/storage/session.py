@@ -30,6 +30,8 @@ from backtestr.storage.snapshot import SMALL_TABLES, Version
 SCHEMA = "financial_data"
 COMPUTED = "computed"
 """Schema of the view ``bars`` that also shows the bars computed for a statement."""
+TRADES_OF_BARS, TRADES_OF_TICKS = "trades_of_bars", "trades_of_ticks"
+"""Table functions of the trades in a list of files; see `trades_sql`."""
 _PAUSE_S = 0.005
 _LISTED = {"exchange_codes": ("exchanges", "code"), "feed_names": ("feeds", "name")}
 _SQL_TYPES = {
@@ -108,7 +110,7 @@ class Session:
             cursor = self._connection.cursor()
             self._cursors.add(cursor)
         cursor.execute(f"set search_path = '{catalog}.{SCHEMA}'")
-        self._set_files(cursor, file_tables(version), files, computed)
+        self._set_files(cursor, files.keys() - SMALL_TABLES.keys(), files, computed)
         if TICKS in files:
             for variable, listed in name_lists(version).items():
                 cursor.execute(f"set variable {variable} = {listed}")
@@ -117,14 +119,6 @@ class Session:
             cursor.execute(f"set variable {table}_rows = (select list(r) from incoming_rows r)")
             cursor.unregister("incoming_rows")
         return cursor
-
-    def rows_sql(self, version: Version, table: str, files: Iterable[File]) -> str:
-        """SQL of the rows that some files of a table hold, as its view shows them.
-
-        Raises:
-            DataCorruptError: a file is not what the log says.
-        """
-        return rows_sql(table, version.tables["data_columns"], self._listed(table, files))
 
     @contextlib.contextmanager
     def scratch_file(self) -> Iterator[Path]:
@@ -176,6 +170,7 @@ class Session:
             for table in {*file_tables(version), *SMALL_TABLES}:
                 maker.execute(view_sql(table, columns))
             maker.execute(view_sql(BARS, columns, schema=COMPUTED))
+            maker.execute(trades_sql(columns))
         self._catalogs.append((columns, catalog))
         return catalog
 
@@ -187,14 +182,18 @@ class Session:
         computed: Path | None = None,
     ) -> None:
         for table in tables:
-            listed = self._listed(table, files.get(table, ()))
+            listed = self.listed(table, files.get(table, ()))
             cursor.execute(f"set variable {table}_files = {listed}")
             if table == BARS:
                 also = f" || [{text_sql(str(computed))}]" if computed else ""
                 cursor.execute(f"set variable {COMPUTED}_files = {listed}{also}")
 
-    def _listed(self, table: str, files: Iterable[File]) -> str:
-        """SQL of the list of some files, verified; of the empty file if there are none."""
+    def listed(self, table: str, files: Iterable[File]) -> str:
+        """SQL of the list of some files of a table, verified; of the empty file if there are none.
+
+        Raises:
+            DataCorruptError: a file is not what the log says.
+        """
         known = list(files)
         self._verify_files(known)
         paths = [str(self._layout.root / file.path) for file in known] or [str(self._empty_file(table))]
@@ -278,6 +277,23 @@ def view_sql(
         return f"create or replace view {SCHEMA}.{table} as {small_sql(table, columns, rows)}"
     listed = files or f"getvariable('{COMPUTED if schema == COMPUTED else table}_files')"
     return f"create or replace view {schema}.{table} as {rows_sql(table, columns, listed, names)}"
+
+
+def trades_sql(columns: pa.Table) -> str:
+    """Functions that give the trades in a list of files: as they are, and as bars of them, in the same columns."""
+    bars, ticks = (rows_sql(table, columns, "files") for table in (BARS, TICKS))
+    return f"""
+create macro {SCHEMA}.{TRADES_OF_BARS}(files) as table
+    select symbol, timestamp_utc, timestamp_ns, 0::bigint as sequence, 0::tinyint as tick_type, open, high, low, close,
+        volume, {SCHEMA}.unscaled(turnover) as turnover, {SCHEMA}.unscaled(volume) as units, trade_count, timeframe
+    from ({bars}) where price_basis = 'trade';
+create macro {SCHEMA}.{TRADES_OF_TICKS}(files) as table
+    select symbol, timestamp_utc, timestamp_ns, sequence, tick_type, price as open, price as high, price as low,
+        price as close, volume::decimal(38, 8) as volume,
+        {SCHEMA}.units(price) * {SCHEMA}.units(volume) as turnover, {SCHEMA}.units(volume) as units,
+        1::bigint as trade_count
+    from ({ticks}) where tick_type = 0;
+"""
 
 
 def rows_sql(table: str, columns: pa.Table, files: str, names: Mapping[str, str] | None = None) -> str:
