@@ -41,8 +41,8 @@ docs-test: $(STAMPS)/extension ## Only the doctests and the code of README and d
 	$(BIN)/pytest --doctest-modules python tests/test_docs.py
 
 .PHONY: deep
-deep: $(STAMPS)/extension ## Property tests with 5,000 examples each
-	HYPOTHESIS_PROFILE=deep $(BIN)/pytest tests
+deep: $(STAMPS)/extension ## Property tests with 5,000 examples each; 20,000 random requests, 100,000 aggregations
+	HYPOTHESIS_PROFILE=deep RANDOM_REQUESTS=20000 ROUTED_STATEMENTS=100000 $(BIN)/pytest tests
 
 .PHONY: crash
 crash: $(STAMPS)/extension ## Kill, cut off, fill up and damage stores for an hour; CRASH_KILLS=500 and the like do less

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from backtestr import config, machine
-from backtestr._native import GroupCache
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.flush import settled
 from backtestr.instants import Instant, range_ns
@@ -24,7 +23,7 @@ from backtestr.persist.migrate import create_store, known_schema
 from backtestr.query.cut import Cut
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
-from backtestr.query.planning import plan_sql
+from backtestr.query.planning import plan_request, plan_sql
 from backtestr.query.request import read_bars, read_latest, read_ticks
 from backtestr.query.sql import prepare, run_sql
 from backtestr.storage import Storage
@@ -37,9 +36,6 @@ from backtestr.storage.rowgroups import RowGroups
 from backtestr.storage.session import Session, remove_folder
 from backtestr.storage.snapshot import Version
 from backtestr.storage.tables import KEYS, check_table
-
-_DECODING = 4
-"""Threads that decode one request at most: more wait for memory."""
 
 
 class StoreReader:
@@ -70,7 +66,7 @@ class StoreReader:
             lease.settle()
         self._pinned: Version | None = None
         self._unpin: weakref.finalize[Any, Any] | None = None
-        reader = Reader(_row_groups(layout, self._settings))
+        reader = Reader(RowGroups.of(layout, self._settings))
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader, lease)
         self._session: Session | None = None
         self._session_lock = threading.Lock()
@@ -113,7 +109,15 @@ class StoreReader:
         """
         with self._reading(as_of) as (storage, version):
             window = range_ns(start, end)
-            return Frame(read_ticks(storage, version, symbols, *window, columns, Cut.parse(limit, order)))
+            rows = read_ticks(storage, version, symbols, *window, columns, Cut.parse(limit, order))
+            asked: dict[str, Any] = {
+                "symbols": symbols,
+                "start": start,
+                "end": end,
+                "columns": columns,
+                "as_of": version.lsn,
+            }
+            return Frame(rows, explain=partial(self.explain, **asked))
 
     def bars(
         self,
@@ -154,7 +158,15 @@ class StoreReader:
         """
         with self._reading(as_of) as (storage, version):
             window = range_ns(start, end)
-            return Frame(read_bars(storage, version, symbols, timeframe, *window, price, Cut.parse(limit, order)))
+            rows = read_bars(storage, version, symbols, timeframe, *window, price, Cut.parse(limit, order))
+            asked: dict[str, Any] = {
+                "symbols": symbols,
+                "timeframe": timeframe,
+                "start": start,
+                "end": end,
+                "price": price,
+            }
+            return Frame(rows, explain=partial(self.explain, **asked, as_of=version.lsn))
 
     def latest(self, symbols: str | Iterable[str] | None = None, *, as_of: int | Instant | None = None) -> Frame:
         """The newest tick of each symbol: of equal instants the last one, as `ticks` orders them; by symbol.
@@ -215,7 +227,9 @@ class StoreReader:
             try:
                 in_files = partial(self._in_files, storage, session)
                 prepared = prepare(session, version, in_files, text, params, tables or {}, route=route)
-                return Frame(run_sql(storage, session, prepared))
+                rows = run_sql(storage, session, prepared)
+                explain = partial(self.explain, text, params, tables=tables, route=route, as_of=version.lsn)
+                return Frame(rows, explain=explain)
             except Exception:
                 if session.is_closed:
                     raise StoreClosedError(
@@ -225,22 +239,23 @@ class StoreReader:
 
     def explain(
         self,
-        text: str,
+        text: str | None = None,
         params: Sequence[Any] | Mapping[str, Any] | None = None,
         *,
         tables: Mapping[str, Any] | None = None,
+        route: bool = True,
         as_of: int | Instant | None = None,
+        **request: Any,
     ) -> Plan:
-        """How a statement would be answered: what is read, what is not, and why; nothing is run.
+        """How a statement or request would be answered: what is read, what is not, and why. Nothing is run.
 
         Args:
-            text: the statement, as for `sql`.
+            text: a statement, as for `sql`; None for a request.
             params: values for ``?``, ``$1`` or ``$name``.
             tables: your own frames, by the name the statement uses.
+            route: whether aggregations of ticks may be answered from bars.
             as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
-
-        Raises:
-            SQLError: not one read-only statement over known tables.
+            **request: what `bars` takes where there is a ``timeframe``, else what `ticks` takes, all by name.
 
         Example:
             >>> import backtestr as bt, tempfile
@@ -252,9 +267,11 @@ class StoreReader:
             'from bars of 1h'
         """
         with self._reading(as_of) as (storage, version):
-            session = self._opened_session()
-            in_files = partial(self._in_files, storage, session)
-            return plan_sql(storage, prepare(session, version, in_files, text, params, tables or {}))
+            if text is None:
+                return plan_request(storage, version, **request)
+            in_files = partial(self._in_files, storage, session := self._opened_session())
+            prepared = prepare(session, version, in_files, text, params, tables or {}, route=route)
+            return plan_sql(storage, prepared, version.lsn)
 
     def table(self, name: str, *, as_of: int | Instant | None = None) -> Frame:
         """All rows of a relational table, such as ``"orders"``: the newest of each key, ordered by key.
@@ -429,8 +446,3 @@ class StoreReader:
     def __repr__(self) -> str:
         state = "closed" if self._storage is None else f"lsn {self._version().lsn}"
         return f"Store({str(self._path)!r}, {state})"
-
-
-def _row_groups(layout: Layout, settings: config.Settings) -> RowGroups:
-    cache = GroupCache(settings.hot_cache_bytes, ttl_s=settings.hot_cache_ttl) if settings.hot_cache_bytes else None
-    return RowGroups(layout, verify=settings.verify == "always", threads=min(settings.threads, _DECODING), cache=cache)

@@ -16,7 +16,7 @@ from backtestr.models import ValidationRules
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (ingest, bars, ticks, sql):
+    for command in (ingest, bars, ticks, sql, explain):
         app.command()(command)
 
 
@@ -142,6 +142,16 @@ def sql(
     chosen = choose_format(style, as_json=as_json, output=output)
     with opened(store, read_only=True) as market_data:
         write_rows(market_data.sql(text), style=chosen, output=output, limit=limit)
+
+
+def explain(
+    text: Annotated[str, typer.Argument(help="One SELECT, as for sql.", show_default=False)],
+    store: StorePath,
+    as_json: AsJson = False,
+) -> None:
+    """Say how a SQL query would be answered, without running it."""
+    with opened(store, read_only=True) as market_data:
+        write_value(market_data.explain(text), as_json=as_json)
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""How a request is answered: what is read, what is not, and what it costs."""
+"""How a request is answered: what is read, and what is not."""
 
 from __future__ import annotations
 
@@ -38,17 +38,6 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What a run of a request took."""
-
-    seconds: float
-    rows: int
-    """Rows of the answer."""
-    bytes: int | None = None
-    """Parquet bytes that were read; None where nothing counted them."""
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """How a request is answered. Prints as text; `to_dict` and `to_json` give the same."""
 
@@ -60,12 +49,6 @@ class Plan:
     """What each rule did, or why it did nothing, by its name."""
     routed: bool = False
     """Whether an aggregation of ticks is answered from bars."""
-    seconds: float | None = None
-    """The time it should take, by the runs recorded on this machine; None where there are none like it."""
-    measured: Measured | None = None
-    """What it took; None where it was not run."""
-    advice: str | None = None
-    """One thing that would make requests like those before it faster."""
 
     @property
     def bytes(self) -> int:
@@ -83,13 +66,8 @@ class Plan:
     def __str__(self) -> str:
         lines = [self.request, *(f"  {name:{_WIDTH}} {said}" for name, said in self.rules.items())]
         lines += [f"  {'read ' + scan.table:{_WIDTH}} {_scanned(scan)}" for scan in self.scans]
-        time = "no run like it is recorded" if self.seconds is None else _time(self.seconds)
         rows = sum(scan.rows for scan in self.scans)
-        lines.append(f"  {'estimate':{_WIDTH}} {rows:,} rows, {size_text(self.bytes)}, {time}")
-        if self.measured is not None:
-            size = "" if self.measured.bytes is None else f", {size_text(self.measured.bytes)} read"
-            lines.append(f"  {'measured':{_WIDTH}} {_time(self.measured.seconds)}, {self.measured.rows:,} rows out{size}")
-        lines += [f"  {'advice':{_WIDTH}} {self.advice}"] if self.advice else []
+        lines.append(f"  {'estimate':{_WIDTH}} {rows:,} rows, {size_text(self.bytes)}")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -102,7 +80,3 @@ def _scanned(scan: Scan) -> str:
         f"{scan.what}: {scan.files:,} of {scan.files_considered:,} files{groups}, {scan.rows:,} rows, "
         f"{size_text(scan.bytes)} of {size_text(scan.bytes_considered)}, {columns}"
     )
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.2f} ms"

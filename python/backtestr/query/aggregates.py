@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from backtestr.query.gate import VOLATILE, aggregate_names
 from backtestr.query.parser import Node, call, cast, column, constant, constants, unplaced
+from backtestr.query.ranges import is_constant
 from backtestr.query.references import Source
 from backtestr.storage.layout import DAY_NS
 
 _COUNTED = {"symbol", "timestamp_utc", "timestamp_ns", "sequence", "epoch", "tick_type", "price", "volume"}
 """Columns without nulls."""
 _FIRST_OF = {"arg_min", "argmin", "min_by"}
+_OF_PARTS = {"date_trunc", "datetrunc", "date_part", "datepart"}
 _LAST_OF = {"arg_max", "argmax", "max_by"}
 # time_bucket counts from Monday, 2000-01-03, or from 2000-01-01 where months are all that is named.
 _BUCKET_ORIGIN_NS: Final = 10_959 * DAY_NS
@@ -30,7 +32,7 @@ _PARTS_NS: Final = {
 """Per part of an instant, a length of time, counted from 1970-01-01, in which it does not change."""
 
 
-class Unrouted(Exception):
+class UnroutedError(Exception):
     """The SELECT is not answered from bars: says why."""
 
 
@@ -69,12 +71,14 @@ class Rewriting:
     one_symbol: bool
     grid: Grid = field(default_factory=Grid)
     aggregates: int = 0
+    columns: set[str] = field(default_factory=set)
+    """Columns of bars that aggregates read."""
 
     def expression(self, node: Any, *, in_order: bool = False) -> Any:
         """An expression that stands outside of aggregates.
 
         Raises:
-            Unrouted: it is no function of the symbol, a grid of time and aggregates that bars have.
+            UnroutedError: it is no function of the symbol, a grid of time and aggregates that bars have.
         """
         if isinstance(node, list):
             return [self.expression(item, in_order=in_order) for item in node]
@@ -87,9 +91,9 @@ class Rewriting:
             self.aggregates += 1
             return self._aggregate(node, name) | {"alias": node.get("alias", "")}
         if kind in {"STAR", "POSITIONAL_REFERENCE", "LAMBDA"} or kind.endswith("_NODE") or "subquery" in node:
-            raise Unrouted("it has a query, star or lambda within")
+            raise UnroutedError("it has a query, star or lambda within")
         if name in VOLATILE:
-            raise Unrouted(f"{name}() gives another value for each row")
+            raise UnroutedError(f"{name}() gives another value for each row")
         if (found := self._grid_of(node, name)) is not None:
             self.grid.refine(*found)
             return node
@@ -99,7 +103,7 @@ class Rewriting:
         """The column of ticks that a reference names; None for an alias of the SELECT.
 
         Raises:
-            Unrouted: it names something else.
+            UnroutedError: it names something else.
         """
         *path, name = (str(part).lower() for part in node["column_names"])
         if path in ([], [self.source.name]):
@@ -109,46 +113,55 @@ class Rewriting:
                 return name
             if is_alias:
                 return None
-        raise Unrouted(f"{'.'.join(node['column_names'])} is none of the columns of ticks")
+        raise UnroutedError(f"{'.'.join(node['column_names'])} is none of the columns of ticks")
 
     def _column(self, node: Node, *, in_order: bool) -> Node:
         name = self.name_of(node, in_order=in_order)
         if name in {None, "symbol", "tick_type"}:
             return node
-        raise Unrouted(f"{name} outside of aggregates and buckets is that of single ticks")
+        raise UnroutedError(f"{name} outside of aggregates and buckets is that of single ticks")
 
     def _aggregate(self, node: Node, name: str) -> Node:
         arguments = [argument["expression"] for argument in node["arguments"]]
         orders = node["order_bys"]["orders"] if node.get("order_bys") else []
         self._check_filter(node)
         if node.get("export_state") or (orders and name not in {"first", "last"}):
-            raise Unrouted(f"{name}(… order by …) needs single ticks")
+            raise UnroutedError(f"{name}(… order by …) needs single ticks")
         if name in {"min", "max", "count"} and len(arguments) == 1 and (name != "count" or node["distinct"]):
             if self._is(arguments[0], "price") and name != "count":
-                return call(name, column("high" if name == "max" else "low"))
+                return call(name, self._bar("high" if name == "max" else "low"))
             # of what is the same for all ticks of a bar, the least, greatest and distinct ones are the bars'
             return node | {"arguments": [{"name": "", "expression": self._plain(arguments[0], name)}], "filter": None}
         if node["distinct"]:
-            raise Unrouted(f"{name}(distinct …) needs single ticks")
+            raise UnroutedError(f"{name}(distinct …) needs single ticks")
         if name == "count_star" or (name == "count" and self._is(arguments[0], *_COUNTED)):
-            counted = [call("sum", column("trade_count")), constant("0", "INTEGER")]
+            counted = [call("sum", self._bar("trade_count")), constant("0", "INTEGER")]
             coalesced = {"class": "OPERATOR", "type": "OPERATOR_COALESCE", "alias": "", "children": counted}
             return cast(coalesced, "BIGINT")
         if name == "sum" and self._is(arguments[0], "volume"):
-            return call("sum", column("volume"))
-        if name == "vwap" and len(arguments) == 2 and self._is(arguments[0], "price") and self._is(arguments[1], "volume"):
-            return call("vwap_of_units", call("sum", column("turnover")), call("sum", column("units")))
+            return call("sum", self._bar("volume"))
+        if (
+            name == "vwap"
+            and len(arguments) == 2
+            and self._is(arguments[0], "price")
+            and self._is(arguments[1], "volume")
+        ):
+            return call("vwap_of_units", call("sum", self._bar("turnover")), call("sum", self._bar("units")))
         if (side := self._end(name, arguments, orders)) is not None:
             if not self.one_symbol:
-                raise Unrouted(f"{name} over several symbols at once: bars do not say whose tick was the first")
+                raise UnroutedError(f"{name} over several symbols at once: bars do not say whose tick was the first")
             price, pick = side
-            return call(pick, column(price), call("row", column("timestamp_ns"), column("sequence")))
-        raise Unrouted(f"bars do not have this {name}")
+            return call(pick, self._bar(price), call("row", self._bar("timestamp_ns"), self._bar("sequence")))
+        raise UnroutedError(f"bars do not have this {name}")
+
+    def _bar(self, name: str) -> Node:
+        self.columns.add(name)
+        return column(name)
 
     def _check_filter(self, node: Node) -> None:
         condition = node.get("filter")
         if condition is not None and not self.is_trades(condition):
-            raise Unrouted("FILTER takes single ticks")
+            raise UnroutedError("FILTER takes single ticks")
 
     def is_trades(self, condition: Node) -> bool:
         """Whether a condition is ``tick_type = 0``."""
@@ -164,10 +177,10 @@ class Rewriting:
         before = self.aggregates
         try:
             made = self.expression(node)
-        except Unrouted:
-            raise Unrouted(f"bars do not have this {name}") from None
+        except UnroutedError:
+            raise UnroutedError(f"bars do not have this {name}") from None
         if self.aggregates != before:
-            raise Unrouted("an aggregate within an aggregate")
+            raise UnroutedError("an aggregate within an aggregate")
         return made  # type: ignore[no-any-return]
 
     def _end(self, name: str, arguments: list[Node], orders: list[Node]) -> tuple[str, str] | None:
@@ -196,29 +209,27 @@ class Rewriting:
             is_date = str((node.get("type_expr") or {}).get("type_name")).lower() == "date"
             return (DAY_NS, 0) if is_date and self._is(node["child"], "timestamp_utc") else None
         arguments = [argument["expression"] for argument in node.get("arguments", ())]
-        if name == "//" and len(arguments) == 2 and self._is(arguments[0], "timestamp_ns"):
+        found = None
+        if len(arguments) == 1 and name in _PARTS_NS and self._is(arguments[0], "timestamp_utc"):
+            found = _PARTS_NS[name], 0
+        elif len(arguments) == 2 and name == "//" and self._is(arguments[0], "timestamp_ns"):
             literal = arguments[1].get("literal") or {}
-            return (int(literal["text"]), 0) if literal.get("kind") == "INTEGER" and literal["text"] != "0" else None
-        if name in _PARTS_NS and len(arguments) == 1 and self._is(arguments[0], "timestamp_utc"):
-            return _PARTS_NS[name], 0
-        if len(arguments) != 2 or not self._is(arguments[1], "timestamp_utc"):
-            return None
-        if name == "time_bucket":
-            return _interval_grid(json.dumps(unplaced(arguments[0])))
-        if name in {"date_trunc", "datetrunc", "date_part", "datepart"}:
+            divisor = int(literal["text"]) if literal.get("kind") == "INTEGER" else 0
+            found = (divisor, 0) if divisor else None
+        elif len(arguments) == 2 and name == "time_bucket" and self._is(arguments[1], "timestamp_utc"):
+            found = _interval_grid(json.dumps(unplaced(arguments[0]))) if is_constant(arguments[0]) else None
+        elif len(arguments) == 2 and name in _OF_PARTS and self._is(arguments[1], "timestamp_utc"):
             part = str((arguments[0].get("literal") or {}).get("text")).lower().removesuffix("s")
-            return None if part not in _PARTS_NS else (_PARTS_NS[part], 0)
-        return None
+            found = (_PARTS_NS[part], 0) if part in _PARTS_NS else None
+        return found
 
 
 @lru_cache(maxsize=256)
 def _interval_grid(text: str) -> tuple[int, int] | None:
-    """Step and offset of the buckets of an interval; None where it is not constant."""
+    """Step and offset of the buckets of a constant interval; None where it is none."""
     node = json.loads(text)
     if node.get("type") == "VALUE_CONSTANT":
         node = cast(node, "INTERVAL")
-    if any(part in text for part in ('"COLUMN_REF"', '"PARAMETER"', '"SUBQUERY"')):
-        return None
     parts = [call("date_part", constant(part), node) for part in ("year", "month", "day")]
     found = constants([call("typeof", node), *parts, call("epoch_us", node)])
     if found is None or found[0] != "INTERVAL":
@@ -228,4 +239,3 @@ def _interval_grid(text: str) -> tuple[int, int] | None:
         return (DAY_NS, 0) if not days else None
     step = int(microseconds) * 1_000
     return (step, _BUCKET_ORIGIN_NS % step) if step > 0 else None
-

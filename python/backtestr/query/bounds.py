@@ -14,7 +14,7 @@ from typing import Any, Final
 from backtestr.query import texts
 from backtestr.query.gate import Statement
 from backtestr.query.parser import Node, walk
-from backtestr.query.ranges import Range, compared_ranges
+from backtestr.query.ranges import compared_ranges
 from backtestr.query.references import VIEWS, Scope, Source, view_columns
 from backtestr.query.values import Params
 from backtestr.storage.layout import BARS, TICKS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -67,7 +68,7 @@ class Cut(NamedTuple):
             counts = version.symbols[symbol]
             low = max(counts["min_ns"] - step if start is None else start, counts["min_ns"] - step)
             high = min(counts["max_ns"] + 1 if end is None else end, counts["max_ns"] + 1)
-            rows = self._grown(lambda a, b, name=symbol: read([name], a, b), low, high, max(width(symbol), step))
+            rows = self._grown(partial(read, [symbol]), low, high, max(width(symbol), step))
             kept = rows.slice(max(rows.num_rows - self.limit, 0)) if self.descending else rows.slice(0, self.limit)
             parts.append(_reversed(kept) if self.descending else kept)
         return pa.concat_tables(parts).unify_dictionaries() if parts else read([], start, end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr.errors import ArgumentError, MissingDependencyError
+from backtestr.models import Plan
 from backtestr.query.text import aligned, cells
 
 if TYPE_CHECKING:
@@ -33,8 +35,9 @@ class Frame:
         ['symbol']
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, *, explain: Callable[[], Plan] | None = None) -> None:
         self._table = table
+        self._explain = explain
 
     @property
     def num_rows(self) -> int:
@@ -103,6 +106,17 @@ class Frame:
         """
         table = self.to_arrow(price_type=price_type)
         return {name: _to_numpy(table[name]) for name in table.column_names}
+
+    def explain(self) -> Plan:
+        """How these rows were found: what was read, what was not, and why.
+
+        Raises:
+            ArgumentError: they come from no request.
+            VersionNotFoundError: the version that they are from is no longer kept.
+        """
+        if self._explain is None:
+            raise ArgumentError("explain: these rows come from no request of ticks, bars or SQL")
+        return self._explain()
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """The rows as dicts of Python values."""

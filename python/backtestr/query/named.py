@@ -1,6 +1,5 @@
 """The timeframes that a statement names and the store does not hold, and the references to bars that show them.
 
-
 A reference shows computed bars only where a condition that every one of its rows must pass, in the SELECT that reads
 it, sets its timeframe equal to texts: all other bars beside the stored ones are then filtered away again, so no other
 reference, and no other row, can tell. What names such a timeframe elsewhere is refused, not answered without its bars.

@@ -34,8 +34,7 @@ def parse(text: str) -> Node:
     if "\0" in text:
         raise SQLError("the query holds a NUL character; pass values as parameters")
     try:
-        (tree,) = _connection().execute("select json_serialize_sql(?::varchar)", [text]).fetchone()
-        return json.loads(tree)  # type: ignore[no-any-return]
+        return json.loads(_value("select json_serialize_sql(?::varchar)", text))  # type: ignore[no-any-return]
     except RecursionError:
         raise SQLError("the query is nested too deeply; break it up by WITH") from None
     except (duckdb.Error, UnicodeError, MemoryError) as error:
@@ -46,12 +45,12 @@ def written(query: Node) -> str | None:
     """The text of a query node; None where the engine cannot write it so that it reads the same again."""
     try:
         tree = {"error": False, "statements": [{"node": query, "named_param_map": []}]}
-        (text,) = _connection().execute("select json_deserialize_sql(?::json)", [json.dumps(tree)]).fetchone()
+        text = _value("select json_deserialize_sql(?::json)", json.dumps(tree))
         again = parse(text)
     except (duckdb.Error, SQLError, UnicodeError):
         return None
     is_same = not again["error"] and unplaced(again["statements"][0]["node"]) == unplaced(query)
-    return str(text) if is_same else None
+    return text if is_same else None
 
 
 def expression_text(expression: Node) -> str | None:
@@ -66,7 +65,7 @@ def constants(expressions: Sequence[Node]) -> Sequence[Any] | None:
     if text is None:
         return None
     try:
-        return _connection().execute(text).fetchone()  # type: ignore[no-any-return]
+        return _connection().execute(text).fetchone()
     except (duckdb.Error, OverflowError, ValueError):
         return None
 
@@ -140,6 +139,11 @@ def unplaced(tree: Any) -> Any:
 def _selecting(expressions: Sequence[Node]) -> Node:
     (statement,) = parse("select 1")["statements"]
     return statement["node"] | {"select_list": list(expressions)}  # type: ignore[no-any-return]
+
+
+def _value(statement: str, given: str) -> str:
+    row = _connection().execute(statement, [given]).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def _connection() -> duckdb.DuckDBPyConnection:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from backtestr.instants import to_iso
-from backtestr.models import Plan, Scan
-from backtestr.query.pruning import Part, Wanted
+from backtestr.instants import range_ns, to_iso
+from backtestr.models import Plan, Scan, Timeframe
+from backtestr.query.cut import Cut
+from backtestr.query.pruning import Part, Wanted, needed
 from backtestr.query.ranges import Range
 from backtestr.query.references import VIEWS, Source
+from backtestr.query.request import basis_of_bars, check_columns, is_stored
 from backtestr.query.routing import Piece, Route
 from backtestr.query.sql import Prepared
-from backtestr.schema import END_NS, MIN_NS
+from backtestr.schema import BARS as BAR_SCHEMA
+from backtestr.schema import END_NS, MIN_NS, Instant
+from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage import Storage
 from backtestr.storage.layout import BARS, TICKS
 from backtestr.storage.snapshot import SMALL_TABLES, Version
@@ -34,8 +38,64 @@ _STORED: Final = {
 _SHOWN_SYMBOLS: Final = 5
 
 
-def plan_sql(storage: Storage, prepared: Prepared) -> Plan:
-    """How a statement is answered."""
+def plan_request(
+    storage: Storage,
+    version: Version,
+    symbols: str | Iterable[str] | None = None,
+    timeframe: str | None = None,
+    start: Instant | None = None,
+    end: Instant | None = None,
+    columns: Sequence[str] | None = None,
+    price: str | None = None,
+    limit: int | None = None,
+    order: str = "asc",
+) -> Plan:
+    """How a request for bars of a timeframe, or for ticks without one, is answered.
+
+    Raises:
+        SymbolNotFoundError: no such symbol.
+        ArgumentError: no such column, price basis, limit or order, or start is not before end.
+        TimeframeError: no such timeframe.
+    """
+    cut = Cut.parse(limit, order)
+    low, high = range_ns(start, end)
+    within = Range.of(low, high)
+    names = version.known(symbols)
+    shown = _listed(names)
+    scans, from_ticks = [], names
+    if timeframe is None:
+        check_columns(columns, TICK_SCHEMA)
+        request = f"ticks of {shown}"
+    else:
+        check_columns(columns, BAR_SCHEMA)
+        frame = Timeframe.parse(timeframe)
+        request = f"bars of {frame} of {shown}"
+        bases = {name: basis_of_bars(version, name, price) for name in names}
+        held = [name for name in names if is_stored(version, name, frame, bases[name])]
+        from_ticks = [name for name in names if name not in held]
+        if held:
+            parts = needed(version, BARS, [Wanted(frozenset(held), frozenset({str(frame)}), within)])
+            scans.append(scan(storage, version, BARS, f"bars of {frame}", parts, columns))
+    if from_ticks:
+        what = "rows" if timeframe is None else f"ticks that bars of {timeframe} are computed from"
+        parts = needed(version, TICKS, [Wanted(frozenset(from_ticks), None, within)])
+        scans.append(scan(storage, version, TICKS, what, parts, columns))
+    rules = {
+        PUSHDOWN: f"symbol in ({shown})" + (f" and {range_text(within)}" if within != Range() else ""),
+        PRUNING: _pruned(scans),
+        COLUMNS: "all columns" if columns is None else _named(columns),
+    }
+    if cut.limit is not None:
+        rules["limit"] = (
+            f"{'last' if cut.descending else 'first'} {cut.limit:,} rows of each symbol, read from that end"
+        )
+    if live := sum(version.live.symbols[name]["rows"] for name in names if name in version.live.symbols):
+        rules["live rows"] = f"{live:,} ticks that only the log holds are merged in"
+    return Plan(request, version.lsn, tuple(scans), rules)
+
+
+def plan_sql(storage: Storage, prepared: Prepared, lsn: int) -> Plan:
+    """How a statement is answered from the version of an LSN."""
     version, sources = prepared.version, prepared.sources
     scans, rules = [], {}
     told = [text for source in sources if source.kind in VIEWS and (text := _told(source))]
@@ -53,16 +113,16 @@ def plan_sql(storage: Storage, prepared: Prepared) -> Plan:
         if timeframe is None:
             scans.append(scan(storage, version, TICKS, "ragged edges", parts, _columns_of(prepared, TICKS)))
         else:
-            names = _bar_columns(_columns_of(prepared, TICKS))
+            names = _bar_columns(prepared.routes)
             scans.append(scan(storage, version, BARS, f"bars of {timeframe}", parts, names))
     rules[PRUNING] = _pruned(scans)
-    rules[COLUMNS] = "; ".join(f"{one.table}: {_named(one.columns)}" for one in scans) or "nothing is read"
+    rules[COLUMNS] = _each(f"{one.table}: {_named(one.columns)}" for one in scans)
     rules[JOINS] = "left to DuckDB"
     rules[ROUTING] = _routing(prepared.routes, sources)
     if prepared.named is not None:
         rules["computed bars"] = f"{', '.join(prepared.named.timeframes)} from ticks, as they are not stored"
     is_routed = bool(pieces)
-    return Plan(prepared.request, version.lsn, tuple(scans), rules, routed=is_routed)
+    return Plan(prepared.request, lsn, tuple(scans), rules, routed=is_routed)
 
 
 def scan(
@@ -70,23 +130,26 @@ def scan(
 ) -> Scan:
     """What is read of some files of a table."""
     listed = version.listing.files_of(table)
-    groups, read, judged = 0, 0, 0
+    groups, read, rows, judged = 0, 0, 0, 0
     for part in parts[:_FOOTERS_READ]:
         footer = storage.reader.groups.footer(part.file)
         chosen = _groups(storage, part)
         groups += len(chosen)
+        held = sum(footer.first_rows[group + 1] - footer.first_rows[group] for group in chosen)
+        rows += min(held, part.rows)
         read += footer.bytes_of(chosen, None if columns is None else _stored(columns))
         judged += part.file.size
     size = sum(part.file.size for part in parts)
     if judged < size:
-        read, groups = read * size // judged, groups * len(parts) // _FOOTERS_READ
+        read, rows = read * size // judged, rows * size // judged
+        groups = groups * len(parts) // _FOOTERS_READ
     return Scan(
         table=table,
         what=what,
         files=len({part.file.file_id for part in parts}),
         files_considered=len(listed),
         row_groups=groups,
-        rows=sum(part.rows for part in parts),
+        rows=rows,
         bytes=read,
         bytes_considered=sum(file.size for file in listed),
         columns=None if columns is None else tuple(columns),
@@ -106,12 +169,15 @@ def _told(source: Source) -> str:
     said = []
     for name, texts in (("timeframe", want.timeframes), ("symbol", want.symbols)):
         if texts is not None:
-            listed = sorted(texts)
-            more = f" and {len(listed) - _SHOWN_SYMBOLS:,} more" if len(listed) > _SHOWN_SYMBOLS else ""
-            said.append(f"{name} in ({', '.join(listed[:_SHOWN_SYMBOLS])}{more})")
+            said.append(f"{name} in ({_listed(sorted(texts))})")
     if want.range != Range():
         said.append(range_text(want.range))
     return f"{source.kind}: {' and '.join(said)}" if said else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_SYMBOLS:,} more" if len(names) > _SHOWN_SYMBOLS else ""
+    return ", ".join(names[:_SHOWN_SYMBOLS]) + more
 
 
 def range_text(within: Range) -> str:
@@ -132,18 +198,20 @@ def _columns_of(prepared: Prepared, table: str) -> list[str] | None:
     """The columns of a table that a statement names; None where it takes all."""
     view = VIEWS.get(table)
     names = prepared.columns
-    if view is None or names is None or any(source.kind == table and source.node.get("column_name_alias") for source in prepared.sources
+    if (
+        view is None
+        or names is None
+        or any(source.kind == table and source.node.get("column_name_alias") for source in prepared.sources)
     ):
         return None
     return [name for name in view if name in names]
 
 
-def _bar_columns(columns: Iterable[str] | None) -> list[str]:
-    """The columns of bars that stand for some of ticks."""
-    prices = {"price": ("open", "high", "low", "close", "turnover"), "tick_type": ("trade_count",), "sequence": ()}
-    found = {"timeframe", "price_basis"}
-    for name in columns or ():
-        found.update(prices.get(name, (name,)))
+def _bar_columns(routes: Iterable[Route]) -> list[str]:
+    """The columns of bars that aggregations read."""
+    found = {"symbol", "timeframe", "price_basis", "timestamp_utc"}
+    for route in routes:
+        found |= {"volume" if name == "units" else name for name in route.columns}
     return [name for name in VIEWS[BARS] if name in found]
 
 
@@ -152,11 +220,13 @@ def _stored(columns: Iterable[str]) -> set[str]:
 
 
 def _pruned(scans: Iterable[Scan]) -> str:
-    said = [
-        f"{one.table}: {one.files_considered - one.files:,} of {one.files_considered:,} files pruned"
-        for one in scans
-    ]
-    return "; ".join(said) or "no file is read"
+    return _each(
+        f"{one.table}: {one.files_considered - one.files:,} of {one.files_considered:,} files" for one in scans
+    )
+
+
+def _each(said: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(said)) or "nothing is read"
 
 
 def _named(columns: Sequence[str] | None) -> str:
@@ -176,4 +246,3 @@ def _routing(routes: Sequence[Route], sources: Sequence[Source]) -> str:
         bars = [name for name in names if name is not None]
         said.append(f"from bars of {', '.join(bars)}" + (", ragged edges from ticks" if None in names else ""))
     return "; ".join(said)
-

@@ -38,6 +38,11 @@ class Range(NamedTuple):
     low: int = -_FAR
     high: int = _FAR
 
+    @classmethod
+    def of(cls, start: int | None, end: int | None) -> Range:
+        """From ``start`` to before ``end``; None bounds nothing."""
+        return cls(-_FAR if start is None else start, _FAR if end is None else end)
+
     def __and__(self, other: Range) -> Range:
         return Range(max(self.low, other.low), min(self.high, other.high))
 
@@ -129,7 +134,7 @@ def _constant(node: Node, grid: int, params: Params) -> int | None:
     literal = named.get("literal") or {}
     if grid != 1 and literal.get("kind") == "STRING" and (plain := _plain_instant(str(literal.get("text")), grid)):
         return _value_ns(plain, grid)
-    if not all(_is_constant(part) for part in walk(node)):
+    if not is_constant(node):
         return None
     return _evaluated(json.dumps(unplaced(node)), grid)
 
@@ -155,6 +160,11 @@ def _plain_instant(text: str, grid: int) -> dt.datetime | None:
         return dt.datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def is_constant(node: Node) -> bool:
+    """Whether an expression has the same value for all rows, whenever it is asked for; parameters aside."""
+    return all(_is_constant(part) for part in walk(node))
 
 
 def _is_constant(part: Node) -> bool:

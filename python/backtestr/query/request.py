@@ -95,7 +95,12 @@ def is_stored(version: Version, symbol: str, frame: Timeframe, basis: str) -> bo
 
 
 def _bars(
-    storage: Storage, version: Version, basis_of: Mapping[str, str], frame: Timeframe, start: int | None, end: int | None
+    storage: Storage,
+    version: Version,
+    basis_of: Mapping[str, str],
+    frame: Timeframe,
+    start: int | None,
+    end: int | None,
 ) -> pa.Table:
     wanted: dict[str, list[str]] = {}
     for symbol, basis in basis_of.items():

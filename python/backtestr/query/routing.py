@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from backtestr.models import BarSpec, Timeframe
-from backtestr.query.aggregates import Rewriting, Unrouted
+from backtestr.query.aggregates import Rewriting, UnroutedError
 from backtestr.query.gate import VOLATILE, Statement, aggregate_names
 from backtestr.query.parser import Node, expression_text, parse, walk, written
 from backtestr.query.pruning import Part, Wanted, needed
@@ -22,6 +22,7 @@ from backtestr.query.values import Params
 from backtestr.storage.layout import BARS, TICKS
 from backtestr.storage.session import SCHEMA, TRADES_OF_BARS, TRADES_OF_TICKS, Session, text_sql
 from backtestr.storage.snapshot import Version
+
 
 class Piece(NamedTuple):
     """A stretch of time that a SELECT is answered for from bars of one timeframe, or from ticks."""
@@ -40,6 +41,8 @@ class Route(NamedTuple):
     """None where it is answered from ticks alone."""
     reason: str
     """Why it is not answered from bars; empty where it is."""
+    columns: frozenset[str] = frozenset()
+    """Columns of bars that its aggregates read."""
 
 
 def routed(
@@ -81,17 +84,17 @@ def _route(session: Session, select: Node, source: Source, params: Params, versi
         pieces = _pieces(rewriting, source, within, version)
         relation = _relation(session, pieces)
         (parsed,) = parse(f"select * from ({relation}) as {_quoted(source.name)}")["statements"]
-    except Unrouted as reason:
+    except UnroutedError as reason:
         return Route(source, [], str(reason))
     select.update(changed, from_table=parsed["node"]["from_table"])
-    return Route(source, pieces, "")
+    return Route(source, pieces, "", frozenset(rewriting.columns))
 
 
 def _rewriting(select: Node, source: Source) -> Rewriting:
     if select.get("sample") or source.node.get("sample"):
-        raise Unrouted("a sample is of single ticks")
+        raise UnroutedError("a sample is of single ticks")
     if source.node.get("column_name_alias"):
-        raise Unrouted("it gives the columns of ticks other names")
+        raise UnroutedError("it gives the columns of ticks other names")
     aliases = {item["alias"].lower() for item in select["select_list"] if item.get("alias")}
     return Rewriting(source, aliases, one_symbol=_groups_by_symbol(select, source))
 
@@ -122,7 +125,7 @@ def _conditions(select: Node, rewriting: Rewriting, params: Params, version: Ver
     """The range of time that a SELECT's WHERE is equivalent to, beside conditions on the symbol.
 
     Raises:
-        Unrouted: it has others, or ticks that are no trades count.
+        UnroutedError: it has others, or ticks that are no trades count.
     """
     within, has_trades = Range(), False
     for condition in _conjuncts(select.get("where_clause")):
@@ -131,12 +134,12 @@ def _conditions(select: Node, rewriting: Rewriting, params: Params, version: Ver
         elif (found := _exact_range(condition, rewriting, params)) is not None:
             within &= found
         elif not _is_of_symbol(condition, rewriting):
-            raise Unrouted("a condition is neither on the symbol alone nor between the time and a constant")
+            raise UnroutedError("a condition is neither on the symbol alone nor between the time and a constant")
     if not has_trades:
         symbols = rewriting.source.bounds.get("symbol")
         counts = version.symbols.items()
         if any(row["trades"] != row["rows"] for name, row in counts if symbols is None or name in symbols):
-            raise Unrouted("bars are of trades, and there are quotes among the ticks: add tick_type = 0")
+            raise UnroutedError("bars are of trades, and there are quotes among the ticks: add tick_type = 0")
     return within
 
 
@@ -179,7 +182,8 @@ def _rewritten(select: Node, rewriting: Rewriting) -> Node:
         key: rewriting.expression(select[key]) for key in ("group_expressions", "having", "qualify") if key in select
     }
     changed["modifiers"] = [
-        rewriting.expression(modifier, in_order=modifier["type"] == "ORDER_MODIFIER") for modifier in select["modifiers"]
+        rewriting.expression(modifier, in_order=modifier["type"] == "ORDER_MODIFIER")
+        for modifier in select["modifiers"]
     ]
     changed["select_list"] = []
     for item in select["select_list"]:
@@ -187,7 +191,7 @@ def _rewritten(select: Node, rewriting: Rewriting) -> Node:
         made = rewriting.expression(item)
         if rewriting.aggregates > before and not item.get("alias"):
             if (name := expression_text(item)) is None:
-                raise Unrouted("an aggregate without a name of its own")
+                raise UnroutedError("an aggregate without a name of its own")
             made = made | {"alias": name}
         changed["select_list"].append(made)
     return changed
@@ -197,29 +201,32 @@ def _pieces(rewriting: Rewriting, source: Source, within: Range, version: Versio
     """The coarsest bars that cover a range of time, and ticks where none do, in order of time.
 
     Raises:
-        Unrouted: none do anywhere.
+        UnroutedError: none do anywhere.
     """
     if version.bar_spec != BarSpec():
-        raise Unrouted("the store's bar specification leaves some trades out of bars")
+        raise UnroutedError("the store's bar specification leaves some trades out of bars")
     wanted = Wanted.of(source)
-    symbols = [name for name in version.symbols if wanted.symbols is None or name in wanted.symbols]
-    counts = [version.symbols[name] for name in symbols]
-    if any(row["trades"] and "trade" not in version.listing.bases.get(name, ()) for name, row in zip(symbols, counts)):
-        raise Unrouted("some trades are in no bars yet")
-    if not counts or within.is_empty:
-        raise Unrouted("no ticks are asked for")
+    counts = {name: row for name, row in version.symbols.items() if wanted.symbols is None or name in wanted.symbols}
+    if any(row["trades"] and "trade" not in version.listing.bases.get(name, ()) for name, row in counts.items()):
+        raise UnroutedError("some trades are in no bars yet")
+    known = Range(
+        min((row["min_ns"] for row in counts.values()), default=0),
+        max((row["max_ns"] + 1 for row in counts.values()), default=0),
+    )
+    if (within & known).is_empty:
+        raise UnroutedError("no ticks are asked for")
     steps = {Timeframe.parse(text).ns: text for text in version.timeframes}
     fitting = sorted((step for step in steps if rewriting.grid.holds(step)), reverse=True)
     if not fitting:
-        raise Unrouted(f"no stored timeframe has whole buckets in groups of {rewriting.grid.step:,} ns")
+        raise UnroutedError(f"no stored timeframe has whole buckets in groups of {rewriting.grid.step:,} ns")
     # what is asked for beyond the first and last tick makes no bar ragged
-    low = Range().low if within.low <= min(row["min_ns"] for row in counts) else within.low
-    high = Range().high if within.high > max(row["max_ns"] for row in counts) else within.high
+    low = Range().low if within.low <= known.low else within.low
+    high = Range().high if within.high >= known.high else within.high
     stretches: dict[int | None, list[Range]] = {}
     for step, stretch in _cover(Range(low, high), fitting):
         stretches.setdefault(step, []).append(stretch)
     if not stretches.keys() - {None}:
-        raise Unrouted("the range has no whole bar")
+        raise UnroutedError("the range has no whole bar")
     pieces = []
     for step, ranges in stretches.items():
         timeframe = None if step is None else steps[step]

@@ -86,7 +86,8 @@ def prepare(
     asked, named_columns = text, _named_columns(statement)
     required = Requirements(statement, values, version.timeframes, columns)
     wanted = _unseen(statement, required.sources)
-    named, routes = required.named(), []
+    named = required.named()
+    routes: list[Route] = []
     if named is not None:
         text = reading_computed(text, statement, named.references)
     elif route and TICKS in statement.tables:
@@ -100,7 +101,9 @@ def prepare(
         table: needed(version, table, wanted.get(table, ()) if table in VIEWS else [Wanted()])
         for table in statement.tables
     }
-    return Prepared(asked, text, named_columns, statement, values, data, version, parts, named, routes, required.sources)
+    return Prepared(
+        asked, text, named_columns, statement, values, data, version, parts, named, routes, required.sources
+    )
 
 
 def run_sql(storage: Storage, session: Session, prepared: Prepared) -> pa.Table:
@@ -155,7 +158,11 @@ def _run(cursor: duckdb.DuckDBPyConnection, query: Callable[[], pa.Table]) -> pa
 def _unseen(statement: Statement, sources: Sequence[Source]) -> dict[str, list[Wanted]]:
     """All rows of the tables that have a reference of which nothing is known."""
     seen = {id(source.node) for source in sources}
-    named = (node["qualified_name"]["path"][-1] for node in statement.nodes() if node.get("type") == "BASE_TABLE" and id(node) not in seen)
+    named = (
+        node["qualified_name"]["path"][-1]
+        for node in statement.nodes()
+        if node.get("type") == "BASE_TABLE" and id(node) not in seen
+    )
     return {str(name).lower(): [Wanted()] for name in named}
 
 

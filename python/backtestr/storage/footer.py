@@ -74,7 +74,7 @@ class Footer:
             return list(range(self.num_groups))
         lows, highs = self._times
         keep = np.ones(self.num_groups, bool) if start is None else highs >= start
-        return np.flatnonzero(keep if end is None else keep & (lows < end)).tolist()  # type: ignore[no-any-return]
+        return np.flatnonzero(keep if end is None else keep & (lows < end)).tolist()
 
     def bytes_of(self, groups: Iterable[int], names: Collection[str] | None = None) -> int:
         """Bytes of some columns, or of all, in some row groups."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backtestr._native import GroupCache, ParquetFooter, crc32c, widen
+from backtestr.config import Settings
 from backtestr.errors import DataCorruptError, SchemaError
 from backtestr.models import CacheStats
 from backtestr.storage.footer import Footer
@@ -22,6 +23,8 @@ from backtestr.storage.listing import File
 from backtestr.storage.write import read_footer
 
 _FOOTERS = 4_096
+_DECODING = 4
+"""Threads that decode one request at most: more wait for memory."""
 _TEXT = {"symbol", "conditions", "timeframe", "price_basis"}
 
 
@@ -50,6 +53,14 @@ class RowGroups:
         self._threads = threads
         self._footers: OrderedDict[str, Footer] = OrderedDict()
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, layout: Layout, settings: Settings) -> RowGroups:
+        """Those of a store, as its settings want them."""
+        room = settings.hot_cache_bytes
+        cache = GroupCache(room, ttl_s=settings.hot_cache_ttl) if room else None
+        threads = min(settings.threads, _DECODING)
+        return cls(layout, verify=settings.verify == "always", threads=threads, cache=cache)
 
     def footer(self, file: File) -> Footer:
         """A file's footer, checked against the log.

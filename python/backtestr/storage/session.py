@@ -327,9 +327,7 @@ def rows_sql(table: str, columns: pa.Table, files: str, names: Mapping[str, str]
         newest = (
             f" qualify row_number() over (partition by {', '.join(tables.KEYS[table])} order by {tables.LSN} desc) = 1"
         )
-    return (
-        f"select {', '.join(shown)} from read_parquet({files}, schema => map {{{', '.join(fields)}}}){newest}"
-    )
+    return f"select {', '.join(shown)} from read_parquet({files}, schema => map {{{', '.join(fields)}}}){newest}"
 
 
 def name_lists(version: Version) -> dict[str, str]:
