@@ -102,3 +102,32 @@ def test_query(benchmark, stores: tuple[bt.Store, Path], case: str) -> None:
         f"\n{case}, {first.num_rows} rows: p50 {mine[0]:.2f} ms, p99 {mine[1]:.2f} ms; "
         f"DuckDB p50 {theirs[0]:.2f} ms, ratio {theirs[0] / mine[0]:.1f}"
     )
+
+
+YEAR = """
+select time_bucket(interval '5 minutes', timestamp_utc) as start, max(price) as high, min(price) as low,
+    sum(volume) as volume, count(*) as trades from ticks where symbol = 'SYM0' group by all order by start
+"""
+
+
+def test_five_minutes_of_a_year(benchmark, tmp_path: Path) -> None:
+    """A year of ticks aggregated by SQL: from bars, and from the ticks, which is what the peer would read."""
+    with bt.open(tmp_path / "store") as store:
+        store.ingest(trades(ROWS, symbols=1, days=252), feed="bench")
+        routed, direct = (store.explain(YEAR, route=route) for route in (True, False))
+        assert routed.routed
+        assert store.sql(YEAR).to_arrow() == store.sql(YEAR, route=False).to_arrow()
+        times = {}
+        for route in (True, False):
+            taken = []
+            for _ in range(5):
+                started = time.perf_counter()
+                store.sql(YEAR, route=route)
+                taken.append(time.perf_counter() - started)
+            times[route] = sorted(taken)[2] * 1e3
+        benchmark.pedantic(store.sql, (YEAR,), rounds=5)
+        benchmark.extra_info |= {"bytes": routed.bytes, "bytes_ratio": direct.bytes / routed.bytes}
+        print(
+            f"\n5m of a year, {ROWS:,} ticks: {routed.bytes:,} bytes of bars for {direct.bytes:,} of ticks "
+            f"({direct.bytes / routed.bytes:.0f} times fewer), {times[True]:.1f} ms for {times[False]:.1f} ms"
+        )
