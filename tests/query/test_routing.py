@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import pickle
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -239,6 +240,17 @@ def test_a_bar_specification_of_its_own_keeps_statements_on_ticks(tmp_path: Path
         opened.set_bar_spec(bt.BarSpec(high_low_excludes=("X",)))
         assert "bar specification" in opened.explain(text).rules["aggregation routing"]
         assert opened.sql(text).to_pylist() == [{"high": Decimal(9)}]
+
+
+def test_answers_of_the_past_explain_themselves_and_travel(store: bt.Store) -> None:
+    with store.at(3) as past:
+        frame = past.sql("select count(*) as n from ticks where symbol = 'B'")
+        assert frame.explain().lsn == 3
+        assert past.ticks("B", limit=1).explain().lsn == 3
+    copied = pickle.loads(pickle.dumps(frame))
+    assert copied.to_pylist() == frame.to_pylist()
+    with pytest.raises(ArgumentError, match="explain"):
+        copied.explain()
 
 
 def test_plans_print_and_are_plain_values(store: bt.Store) -> None:

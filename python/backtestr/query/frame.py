@@ -39,6 +39,10 @@ class Frame:
         self._table = table
         self._explain = explain
 
+    def __reduce__(self) -> tuple[type[Frame], tuple[pa.Table]]:
+        # The rows go to another process, the store that they are from does not.
+        return Frame, (self._table,)
+
     @property
     def num_rows(self) -> int:
         """Number of rows."""
