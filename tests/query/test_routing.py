@@ -231,6 +231,15 @@ def test_the_coarsest_bars_are_taken_and_ragged_edges_are_ticks(store: bt.Store)
     )
 
 
+def test_a_range_that_begins_within_the_first_bar(store: bt.Store) -> None:
+    for symbol in ("A", "B"):
+        first = store.ticks(symbol, limit=1).to_arrow()["timestamp_utc"].cast(pa.int64())[0].as_py()
+        for low in (first, first - 1, first - 60 * 10**9, first - 7_200 * 10**9, first + 1):
+            text = f"select count(*) as n from ticks where symbol = '{symbol}' and timestamp_ns >= {low}"
+            assert store.explain(text).routed
+            assert store.sql(text).to_pylist() == store.sql(text, route=False).to_pylist(), (symbol, low - first)
+
+
 def test_a_bar_specification_of_its_own_keeps_statements_on_ticks(tmp_path: Path) -> None:
     with bt.open(tmp_path / "store") as opened:
         rows = {"symbol": ["A"] * 3, "timestamp_utc": [1, 2, 3], "price": [1, 9, 2], "volume": [1] * 3}

@@ -159,25 +159,21 @@ def _check_node(node: Mapping[str, Any]) -> None:
 @cache
 def _refused_functions() -> frozenset[str]:
     """Names of scalar functions that are refused: what the engine's catalog calls side-effecting, and what tells."""
-    with duckdb.connect() as connection:
-        rows = connection.execute(
-            "select distinct function_name from duckdb_functions() where has_side_effects"
-        ).fetchall()
-    return frozenset({name.lower() for (name,) in rows} - VOLATILE | _TELLING)
+    return _catalog("function_name", "duckdb_functions() where has_side_effects") - VOLATILE | _TELLING
 
 
 @cache
 def _engine_views() -> frozenset[str]:
-    with duckdb.connect() as connection:
-        rows = connection.execute("select view_name from duckdb_views() where internal").fetchall()
-    return frozenset(name.lower() for (name,) in rows)
+    return _catalog("view_name", "duckdb_views() where internal")
 
 
 @cache
 def aggregate_names() -> frozenset[str]:
     """Names of the engine's aggregates."""
+    return _catalog("function_name", "duckdb_functions() where function_type = 'aggregate'")
+
+
+def _catalog(column: str, rows: str) -> frozenset[str]:
     with duckdb.connect() as connection:
-        rows = connection.execute(
-            "select distinct function_name from duckdb_functions() where function_type = 'aggregate'"
-        ).fetchall()
-    return frozenset(name.lower() for (name,) in rows)
+        found = connection.execute(f"select distinct {column} from {rows}").fetchall()
+    return frozenset(name.lower() for (name,) in found)
