@@ -219,8 +219,8 @@ def _pieces(rewriting: Rewriting, source: Source, within: Range, version: Versio
     fitting = sorted((step for step in steps if rewriting.grid.holds(step)), reverse=True)
     if not fitting:
         raise UnroutedError(f"no stored timeframe has whole buckets in groups of {rewriting.grid.step:,} ns")
-    # What is asked for beyond the last tick makes no bar ragged. The WHERE stays as it is and judges the starts of bars,
-    # so none may begin before the range does, even if it has no ticks there.
+    # What is asked for beyond the last tick makes no bar ragged. The WHERE stays as it is and judges the starts of
+    # bars, so none may begin before the range does, even if it has no ticks there.
     high = Range().high if within.high >= known.high else within.high
     stretches: dict[int | None, list[Range]] = {}
     for step, stretch in _cover(Range(within.low, high), fitting):
