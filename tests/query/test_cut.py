@@ -10,7 +10,7 @@ import pytest
 
 import backtestr as bt
 from backtestr.errors import ArgumentError
-from tests.query.test_routing import ticks
+from tests.query.ticks import ticks
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import random
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 import backtestr as bt
 from backtestr.errors import SQLError
-from tests.query.test_routing import FIRST, HOURS, instant, ticks
+from tests.query.ticks import FIRST, HOURS, content, instant, ticks
 
 REQUESTS = int(os.environ.get("RANDOM_REQUESTS", "500"))
 SEED = int(os.environ.get("RANDOM_SEED", "1"))
@@ -156,10 +155,6 @@ class Writer:
             lambda: f"select count(*) from {table} a anti join ticks b on a.symbol = b.symbol and {one('b.')}",
         ]
         return rng.choice(templates)()
-
-
-def content(rows: pa.Table) -> Counter[str]:
-    return Counter(map(repr, zip(*(column.to_pylist() for column in rows.columns), strict=True)))
 
 
 def test_random_statements(store: bt.Store, plain: duckdb.DuckDBPyConnection) -> None:

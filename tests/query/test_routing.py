@@ -17,42 +17,10 @@ import pytest
 
 import backtestr as bt
 from backtestr.errors import ArgumentError
+from tests.query.ticks import FIRST, content, instant, ticks
 
 STATEMENTS = int(os.environ.get("ROUTED_STATEMENTS", "500"))
 SEED = int(os.environ.get("ROUTED_SEED", "1"))
-FIRST = dt.datetime(2023, 12, 30, 22, 0)
-HOURS = 24 * 8
-
-
-def ticks(rng: random.Random, symbol: str, count: int, *, quotes: bool = False) -> pa.Table:
-    """Random ticks with instants that collide, on edges of buckets and µs, and between them."""
-    base = int(FIRST.replace(tzinfo=dt.UTC).timestamp()) * 10**9
-    times = []
-    for _ in range(count):
-        at = rng.randrange(HOURS * 3_600) * 10**9
-        at -= at % rng.choice([1, 60, 300, 3_600]) * 10**9
-        times.append(base + at + rng.choice([0, 0, 1, -1, 999, 500_000_000, rng.randrange(10**9)]))
-    columns = {
-        "symbol": [symbol] * count,
-        "timestamp_utc": pa.array(sorted(times), pa.timestamp("ns", "UTC")),
-        "price": pa.array([Decimal(rng.randrange(1, 10**9)).scaleb(-rng.choice([0, 2, 8])) for _ in times]),
-        "volume": pa.array([Decimal(rng.randrange(10**8)).scaleb(-rng.choice([0, 4, 8])) for _ in times]),
-    }
-    rows = {name: column if isinstance(column, pa.Array) else pa.array(column) for name, column in columns.items()}
-    for name in ("price", "volume"):
-        rows[name] = rows[name].cast(pa.decimal128(18, 8))
-    if quotes:
-        rows["bid"] = rows["price"]
-        rows["ask"] = rows["price"]
-        rows["tick_type"] = pa.array([rng.choice([0, 3]) for _ in times], pa.int8())
-        rows["price"] = pa.array(
-            [
-                price if kind == 0 else None
-                for price, kind in zip(rows["price"].to_pylist(), rows["tick_type"].to_pylist(), strict=True)
-            ],
-            pa.decimal128(18, 8),
-        )
-    return pa.table(rows)
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +67,6 @@ AGGREGATES = [
     "sum(sum(volume)) over ()",
 ]  # fmt: skip
 UNROUTABLE = ["avg(price)", "median(price)", "max(volume)", "sum(volume) filter (price > 5)", "max(timestamp_utc)"]
-
-
-def instant(rng: random.Random) -> dt.datetime:
-    at = FIRST + dt.timedelta(seconds=rng.randrange(-3_600, (HOURS + 1) * 3_600))
-    unit = rng.choice([1, 60, 300, 3_600, 86_400])
-    return (
-        at
-        - dt.timedelta(seconds=(at - dt.datetime(1970, 1, 1)).total_seconds() % unit)
-        + dt.timedelta(microseconds=rng.choice([0, 0, 0, 1, 999_999]))
-    )
 
 
 def condition(rng: random.Random, params: list[object]) -> str:
@@ -168,10 +126,6 @@ def statement(rng: random.Random) -> tuple[str, list[object]]:
     if rng.random() < 0.1:
         text = f"with w as ({text}) select * from w"
     return text, params
-
-
-def content(rows: pa.Table) -> Counter[str]:
-    return Counter(map(repr, rows.to_pylist()))
 
 
 def test_random_aggregations_are_equal(store: bt.Store, record_property: Callable[[str, object], None]) -> None:

@@ -25,8 +25,8 @@ class Scan:
     """Data files that may hold rows that are asked for."""
     files_considered: int
     """All data files of the table."""
-    row_groups: int | None
-    """Row groups of these files that may; None where only whole files were judged."""
+    row_groups: int
+    """Row groups of these files that may."""
     rows: int
     """Rows that may be, as the index tells."""
     bytes: int
@@ -74,9 +74,8 @@ class Plan:
 
 
 def _scanned(scan: Scan) -> str:
-    groups = "" if scan.row_groups is None else f", {scan.row_groups:,} row groups"
     columns = "all columns" if scan.columns is None else f"{len(scan.columns)} columns ({', '.join(scan.columns)})"
     return (
-        f"{scan.what}: {scan.files:,} of {scan.files_considered:,} files{groups}, {scan.rows:,} rows, "
-        f"{size_text(scan.bytes)} of {size_text(scan.bytes_considered)}, {columns}"
+        f"{scan.what}: {scan.files:,} of {scan.files_considered:,} files, {scan.row_groups:,} row groups, "
+        f"{scan.rows:,} rows, {size_text(scan.bytes)} of {size_text(scan.bytes_considered)}, {columns}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -206,7 +206,7 @@ class IngestReport:
             lines.append(f"  {self.replaced:,} earlier rows replaced")
         lines += [f"  {title}: {_counts(counts)}" for title, counts in self._counted() if counts]
         if self.first is not None and self.last is not None:
-            lines.append(f"  {_listed(self.symbols)}: {to_iso(self.first)} to {to_iso(self.last)}")
+            lines.append(f"  {listed(self.symbols)}: {to_iso(self.first)} to {to_iso(self.last)}")
         size = f"{done} {size_text(self.bytes_on_disk)} in {self.files:,} file{'' if self.files == 1 else 's'}"
         commit = "" if self.lsn is None else f", commit {self.lsn}"
         lines.append(f"  {size}, {self.seconds:.2f} s, {self.ticks_per_s:,.0f} ticks/s{commit}")
@@ -255,7 +255,7 @@ class ReviseReport:
 
     def __str__(self) -> str:
         trial = " (tried only)" if self.dry_run else f", commit {self.lsn}"
-        return f"{self.kind}: {self.removed:,} rows removed, {self.added:,} added ({_listed(self.symbols)}){trial}"
+        return f"{self.kind}: {self.removed:,} rows removed, {self.added:,} added ({listed(self.symbols)}){trial}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,7 +341,8 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in ranked)
 
 
-def _listed(symbols: tuple[str, ...]) -> str:
+def listed(symbols: Sequence[str]) -> str:
+    """The first symbols of several, for people."""
     shown = ", ".join(symbols[:5])
     return shown if len(symbols) <= 5 else f"{shown} and {len(symbols) - 5:,} more"
 

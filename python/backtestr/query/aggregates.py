@@ -10,7 +10,7 @@ from math import gcd
 from typing import Any, Final
 
 from backtestr.query.gate import VOLATILE, aggregate_names
-from backtestr.query.parser import Node, call, cast, column, constant, constants, unplaced
+from backtestr.query.parser import Node, call, cast, column, constant, constants, type_name, unplaced
 from backtestr.query.ranges import is_constant
 from backtestr.query.references import Source
 from backtestr.storage.layout import DAY_NS
@@ -18,8 +18,8 @@ from backtestr.storage.layout import DAY_NS
 _COUNTED = {"symbol", "timestamp_utc", "timestamp_ns", "sequence", "epoch", "tick_type", "price", "volume"}
 """Columns without nulls."""
 _FIRST_OF = {"arg_min", "argmin", "min_by"}
-_OF_PARTS = {"date_trunc", "datetrunc", "date_part", "datepart"}
 _LAST_OF = {"arg_max", "argmax", "max_by"}
+_OF_PARTS = {"date_trunc", "datetrunc", "date_part", "datepart"}
 # time_bucket counts from Monday, 2000-01-03, or from 2000-01-01 where months are all that is named.
 _BUCKET_ORIGIN_NS: Final = 10_959 * DAY_NS
 _PARTS_NS: Final = {
@@ -87,7 +87,7 @@ class Rewriting:
         kind, name = str(node.get("type")), str(node.get("function_name", "")).lower()
         if kind == "COLUMN_REF":
             return self._column(node, in_order=in_order)
-        if node.get("class") == "FUNCTION" and (name in aggregate_names() or name == "vwap"):
+        if node.get("class") == "FUNCTION" and name in aggregate_names():
             self.aggregates += 1
             return self._aggregate(node, name) | {"alias": node.get("alias", "")}
         if kind in {"STAR", "POSITIONAL_REFERENCE", "LAMBDA"} or kind.endswith("_NODE") or "subquery" in node:
@@ -206,8 +206,7 @@ class Rewriting:
     def _grid_of(self, node: Node, name: str) -> tuple[int, int] | None:
         """Step and offset of a function of a tick's time alone; None where it is no such."""
         if node.get("type") == "OPERATOR_CAST":
-            is_date = str((node.get("type_expr") or {}).get("type_name")).lower() == "date"
-            return (DAY_NS, 0) if is_date and self._is(node["child"], "timestamp_utc") else None
+            return (DAY_NS, 0) if type_name(node) == "date" and self._is(node["child"], "timestamp_utc") else None
         arguments = [argument["expression"] for argument in node.get("arguments", ())]
         found = None
         if len(arguments) == 1 and name in _PARTS_NS and self._is(arguments[0], "timestamp_utc"):

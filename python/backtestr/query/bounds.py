@@ -7,7 +7,7 @@ that reads it, fails for it. What cannot be told has no bounds.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ class Reading:
         self._shadowed = statement.shadowed
         self.sources: list[Source] = []
         """What the statement reads from, in all of its scopes."""
-        self._derived = self._derived_names(statement)
+        self._derived = self._derivednames_column(statement)
 
     def follow_links(self) -> None:
         """What is equal to a bounded column is bounded too."""
@@ -233,7 +233,7 @@ class Reading:
         if (meant := scope.aliases.get(name)) is not None and not is_surely_column:
             if meant.get("type") == "COLUMN_REF" and str(meant["column_names"][-1]).lower() != name:
                 return self._resolve(meant["column_names"], column, scopes)
-            if any(_names(part, "timeframe") for part in walk(meant)):
+            if any(names_column(part, "timeframe") for part in walk(meant)):
                 return None
         if any(source.kind == "derived" for source in scope.sources):
             return [] if name in _ORDINARY else None
@@ -249,7 +249,7 @@ class Reading:
             return path[-1]
         return "derived" if len(path) == 1 and path[0] in self._derived else "other"
 
-    def _derived_names(self, statement: Statement) -> set[str]:
+    def _derivednames_column(self, statement: Statement) -> set[str]:
         """Names of WITH queries that read bars, one through another too."""
         self._derived = {BARS} & self._shadowed
         bodies = [
@@ -265,11 +265,6 @@ class Reading:
 
     def _reads_bars(self, tree: Any) -> bool:
         return any(part.get("type") == "BASE_TABLE" and self._kind(part) in {BARS, "derived"} for part in walk(tree))
-
-
-def columns_named(node: Node) -> Iterator[list[str]]:
-    """The columns that an expression names, outside of queries in it."""
-    return (part["column_names"] for part in texts.outside_queries(node) if part.get("type") == "COLUMN_REF")
 
 
 def _every(parts: list[dict[Source, Any]]) -> dict[Source, Any]:
@@ -296,5 +291,6 @@ def _qualified(alias: str, name: str, column: str, scope: Scope) -> list[Source]
     return None if hits[0].kind == "derived" and name not in _ORDINARY else []
 
 
-def _names(node: Node, column: str) -> bool:
+def names_column(node: Node, column: str) -> bool:
+    """Whether an expression is a reference to a column of that name, of any table."""
     return node.get("type") == "COLUMN_REF" and str(node["column_names"][-1]).lower() == column

@@ -14,7 +14,7 @@ from typing import Any
 from backtestr.errors import SQLError, TimeframeError
 from backtestr.models import Timeframe
 from backtestr.query import texts
-from backtestr.query.bounds import Reading, columns_named
+from backtestr.query.bounds import Reading, names_column
 from backtestr.query.gate import Statement
 from backtestr.query.parser import Node, walk
 from backtestr.query.references import Data, Scope, Source
@@ -115,10 +115,10 @@ class Requirements(Reading):
 
     def _compare(self, left: Node, right: Node, scopes: list[Scope], inner: list[Source]) -> None:
         """Note the timeframes on the left that are set equal to what is no text, on the right."""
-        mine = [source for part in columns_named(left) for source in self._resolve(part, "timeframe", scopes) or []]
+        mine = [source for part in _columns_of(left) for source in self._resolve(part, "timeframe", scopes) or []]
         if not mine:
             return
-        found = [self._resolve(part, "timeframe", scopes) for part in columns_named(right)]
+        found = [self._resolve(part, "timeframe", scopes) for part in _columns_of(right)]
         others = [source for sources in found for source in sources or []]
         has_query = any(str(part.get("type")).endswith("_NODE") for part in walk(right))
         if has_query:
@@ -144,10 +144,7 @@ class Requirements(Reading):
             outside = part if part is not node else {key: value for key, value in node.items() if key != "subquery"}
             if "subquery" in part and (part is not node or texts.all_texts(outside, self._params) & self._found):
                 selected = (part["subquery"].get("node") or {}).get("select_list", part["subquery"])
-                hidden = any(
-                    inner.get("type") == "COLUMN_REF" and str(inner["column_names"][-1]).lower() == "timeframe"
-                    for inner in walk(selected)
-                )
+                hidden = any(names_column(inner, "timeframe") for inner in walk(selected))
                 self._mentions += [(named, None)] if hidden else []
 
     def _note_shared(self, name: str, mine: list[Source], same: list[Source], others: list[Source]) -> None:
@@ -169,6 +166,10 @@ def _is_computable(text: str) -> bool:
         return str(Timeframe.parse(text)) == text
     except TimeframeError:
         return False
+
+
+def _columns_of(node: Node) -> list[list[str]]:
+    return [part["column_names"] for part in texts.outside_queries(node) if part.get("type") == "COLUMN_REF"]
 
 
 def _leaves(parts: list[Node]) -> list[Node]:

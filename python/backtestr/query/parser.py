@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -55,13 +56,13 @@ def written(query: Node) -> str | None:
 
 def expression_text(expression: Node) -> str | None:
     """The text of an expression, which names a column that has no other name; None where it cannot be written."""
-    text = written(_selecting([expression | {"alias": ""}]))
+    text = written(_empty_select() | {"select_list": [expression | {"alias": ""}]})
     return None if text is None else text.removeprefix("SELECT ")
 
 
 def constants(expressions: Sequence[Node]) -> Sequence[Any] | None:
     """The values of expressions without columns and parameters; None where the engine refuses one."""
-    text = written(_selecting(expressions))
+    text = written(_empty_select() | {"select_list": list(expressions)})
     if text is None:
         return None
     try:
@@ -117,6 +118,11 @@ def call(function: str, *arguments: Node) -> Node:
     }
 
 
+def type_name(node: Node) -> str:
+    """The type that a cast names, in lower case; of other nodes ``none``."""
+    return str((node.get("type_expr") or {}).get("type_name")).lower()
+
+
 def walk(tree: Any) -> Iterator[Node]:
     """Every object in the tree, the tree itself first."""
     stack = [tree]
@@ -136,9 +142,10 @@ def unplaced(tree: Any) -> Any:
     return [unplaced(item) for item in tree] if isinstance(tree, list) else tree
 
 
-def _selecting(expressions: Sequence[Node]) -> Node:
+@cache
+def _empty_select() -> Node:
     (statement,) = parse("select 1")["statements"]
-    return statement["node"] | {"select_list": list(expressions)}  # type: ignore[no-any-return]
+    return statement["node"]  # type: ignore[no-any-return]
 
 
 def _value(statement: str, given: str) -> str:

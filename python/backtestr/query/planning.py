@@ -7,7 +7,10 @@ from typing import Final
 
 from backtestr.instants import range_ns, to_iso
 from backtestr.models import Plan, Scan, Timeframe
+from backtestr.models.report import listed
+from backtestr.query.bounds import names_column
 from backtestr.query.cut import Cut
+from backtestr.query.parser import parse, walk
 from backtestr.query.pruning import Part, Wanted, needed
 from backtestr.query.ranges import Range
 from backtestr.query.references import VIEWS, Source
@@ -35,7 +38,6 @@ _STORED: Final = {
     "vwap": ("turnover", "volume"),
 }
 """Columns of views that files hold under another name."""
-_SHOWN_SYMBOLS: Final = 5
 
 
 def plan_request(
@@ -61,7 +63,7 @@ def plan_request(
     low, high = range_ns(start, end)
     within = Range.of(low, high)
     names = version.known(symbols)
-    shown = _listed(names)
+    shown = listed(names)
     scans, from_ticks = [], names
     if timeframe is None:
         check_columns(columns, TICK_SCHEMA)
@@ -71,10 +73,10 @@ def plan_request(
         frame = Timeframe.parse(timeframe)
         request = f"bars of {frame} of {shown}"
         bases = {name: basis_of_bars(version, name, price) for name in names}
-        held = [name for name in names if is_stored(version, name, frame, bases[name])]
+        held = frozenset(name for name in names if is_stored(version, name, frame, bases[name]))
         from_ticks = [name for name in names if name not in held]
         if held:
-            parts = needed(version, BARS, [Wanted(frozenset(held), frozenset({str(frame)}), within)])
+            parts = needed(version, BARS, [Wanted(held, frozenset({str(frame)}), within)])
             scans.append(scan(storage, version, BARS, f"bars of {frame}", parts, columns))
     if from_ticks:
         what = "rows" if timeframe is None else f"ticks that bars of {timeframe} are computed from"
@@ -121,15 +123,14 @@ def plan_sql(storage: Storage, prepared: Prepared, lsn: int) -> Plan:
     rules[ROUTING] = _routing(prepared.routes, sources)
     if prepared.named is not None:
         rules["computed bars"] = f"{', '.join(prepared.named.timeframes)} from ticks, as they are not stored"
-    is_routed = bool(pieces)
-    return Plan(prepared.request, lsn, tuple(scans), rules, routed=is_routed)
+    return Plan(prepared.request, lsn, tuple(scans), rules, routed=bool(pieces))
 
 
 def scan(
     storage: Storage, version: Version, table: str, what: str, parts: Sequence[Part], columns: Sequence[str] | None
 ) -> Scan:
     """What is read of some files of a table."""
-    listed = version.listing.files_of(table)
+    files = version.listing.files_of(table)
     groups, read, rows, judged = 0, 0, 0, 0
     for part in parts[:_FOOTERS_READ]:
         footer = storage.reader.groups.footer(part.file)
@@ -147,11 +148,11 @@ def scan(
         table=table,
         what=what,
         files=len({part.file.file_id for part in parts}),
-        files_considered=len(listed),
+        files_considered=len(files),
         row_groups=groups,
         rows=rows,
         bytes=read,
-        bytes_considered=sum(file.size for file in listed),
+        bytes_considered=sum(file.size for file in files),
         columns=None if columns is None else tuple(columns),
     )
 
@@ -169,15 +170,10 @@ def _told(source: Source) -> str:
     said = []
     for name, texts in (("timeframe", want.timeframes), ("symbol", want.symbols)):
         if texts is not None:
-            said.append(f"{name} in ({_listed(sorted(texts))})")
+            said.append(f"{name} in ({listed(sorted(texts))})")
     if want.range != Range():
         said.append(range_text(want.range))
     return f"{source.kind}: {' and '.join(said)}" if said else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN_SYMBOLS:,} more" if len(names) > _SHOWN_SYMBOLS else ""
-    return ", ".join(names[:_SHOWN_SYMBOLS]) + more
 
 
 def range_text(within: Range) -> str:
@@ -196,15 +192,11 @@ def _is_all_routed(prepared: Prepared) -> bool:
 
 def _columns_of(prepared: Prepared, table: str) -> list[str] | None:
     """The columns of a table that a statement names; None where it takes all."""
-    view = VIEWS.get(table)
-    names = prepared.columns
-    if (
-        view is None
-        or names is None
-        or any(source.kind == table and source.node.get("column_name_alias") for source in prepared.sources)
-    ):
+    nodes = list(walk(parse(prepared.request)))
+    is_renamed = any(one.kind == table and one.node.get("column_name_alias") for one in prepared.sources)
+    if table not in VIEWS or is_renamed or any(node.get("type") == "STAR" for node in nodes):
         return None
-    return [name for name in view if name in names]
+    return [name for name in VIEWS[table] if any(names_column(node, name) for node in nodes)]
 
 
 def _bar_columns(routes: Iterable[Route]) -> list[str]:

@@ -8,7 +8,9 @@ import re
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from backtestr.query.parser import Node, call, cast, constants, unplaced, walk
+from backtestr.errors import ArgumentError
+from backtestr.instants import to_ns
+from backtestr.query.parser import Node, call, cast, constants, type_name, unplaced, walk
 from backtestr.query.values import Params, bound_to
 from backtestr.storage.layout import DAY_NS
 
@@ -16,7 +18,7 @@ _FAR: Final = 1 << 100
 _GRIDS: Final = {"timestamp_ns": 1, "timestamp_utc": 1_000}
 """Per column, the distance of its values: each is a row's instant, floored to it."""
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d{1,6})?)?")
-_EPOCH = dt.datetime(1970, 1, 1)
+_DATE_LENGTH = len("2024-01-02")
 _TIMES = {"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"}
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "INTEGER_LITERAL"}
 # Of equal arguments they give equal results, whenever they are asked.
@@ -117,7 +119,7 @@ def _compare(left: Node, operator: str | None, right: Node, params: Params) -> l
 
 def _gridded(node: Node) -> tuple[int, list[str]]:
     """The distance of an expression's values, and the column whose instants it floors to them; none where it is not."""
-    is_date = node.get("type") == "OPERATOR_CAST" and _type_name(node) == "date"
+    is_date = node.get("type") == "OPERATOR_CAST" and type_name(node) == "date"
     column = node["child"] if is_date else node
     names = column.get("column_names") if column.get("type") == "COLUMN_REF" else None
     grid = _GRIDS.get(str(names[-1]).lower()) if names else None
@@ -130,35 +132,29 @@ def _constant(node: Node, grid: int, params: Params) -> int | None:
     """An expression without columns, as the engine compares it with values on a grid: an instant in ns."""
     if node.get("type") == "VALUE_PARAMETER":
         return _value_ns(bound_to(node, params), grid)
-    named = node["child"] if node.get("type") == "OPERATOR_CAST" and _type_name(node) == "timestamp" else node
+    named = node["child"] if node.get("type") == "OPERATOR_CAST" and type_name(node) == "timestamp" else node
     literal = named.get("literal") or {}
-    if grid != 1 and literal.get("kind") == "STRING" and (plain := _plain_instant(str(literal.get("text")), grid)):
-        return _value_ns(plain, grid)
+    if (
+        grid != 1
+        and literal.get("kind") == "STRING"
+        and (plain := _value_ns(str(literal.get("text")), grid)) is not None
+    ):
+        return plain
     if not is_constant(node):
         return None
     return _evaluated(json.dumps(unplaced(node)), grid)
 
 
 def _value_ns(value: Any, grid: int) -> int | None:
+    """A bound value, or a text that means the same instant to everyone, in ns; None where it is neither."""
     if grid == 1:
         return value if isinstance(value, int) and not isinstance(value, bool) else None
-    if isinstance(value, str):
-        value = _plain_instant(value, grid)
-    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
-        value = dt.datetime(value.year, value.month, value.day)
-    if not isinstance(value, dt.datetime) or value.tzinfo is not None:
-        return None
-    since = value - _EPOCH
-    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
-
-
-def _plain_instant(text: str, grid: int) -> dt.datetime | None:
-    """An instant that is written so that it means the same to everyone."""
-    if not _ISO.fullmatch(text) or (grid == DAY_NS and len(text) > len("2024-01-02")):
+    is_plain = isinstance(value, str) and _ISO.fullmatch(value) and not (grid == DAY_NS and len(value) > _DATE_LENGTH)
+    if not is_plain and not isinstance(value, dt.date):
         return None
     try:
-        return dt.datetime.fromisoformat(text)
-    except ValueError:
+        return to_ns(value)
+    except ArgumentError:
         return None
 
 
@@ -190,7 +186,3 @@ def _evaluated(text: str, grid: int) -> int | None:
     if found is None or found[0] is not True:
         return None
     return int(found[1]) * (1 if kind == "TIMESTAMP_NS" else 1_000)
-
-
-def _type_name(node: Node) -> str:
-    return str((node.get("type_expr") or {}).get("type_name")).lower()

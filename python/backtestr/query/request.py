@@ -90,8 +90,7 @@ def read_bars(
 
 def is_stored(version: Version, symbol: str, frame: Timeframe, basis: str) -> bool:
     """Whether a symbol's bars of a timeframe and basis are in files."""
-    stored = {Timeframe.parse(text).ns for text in version.timeframes}
-    return frame.ns in stored and basis in version.listing.bases.get(symbol, ())
+    return frame.ns in version.steps and basis in version.listing.bases.get(symbol, ())
 
 
 def _bars(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from backtestr.models import BarSpec, Timeframe
+from backtestr.models import BarSpec
 from backtestr.query.aggregates import Rewriting, UnroutedError
 from backtestr.query.gate import VOLATILE, Statement, aggregate_names
 from backtestr.query.parser import Node, expression_text, parse, walk, written
@@ -38,7 +38,7 @@ class Route(NamedTuple):
 
     source: Source
     pieces: list[Piece]
-    """None where it is answered from ticks alone."""
+    """None at all where it is answered from ticks alone."""
     reason: str
     """Why it is not answered from bars; empty where it is."""
     columns: frozenset[str] = frozenset()
@@ -69,9 +69,8 @@ def routed(
 def _aggregates(select: Node) -> bool:
     """Whether a SELECT groups rows."""
     told = {key: select.get(key) for key in ("select_list", "having", "modifiers", "qualify")}
-    names = aggregate_names() | {"vwap"}
     return bool(select.get("group_expressions")) or any(
-        part.get("class") == "FUNCTION" and str(part.get("function_name")).lower() in names
+        part.get("class") == "FUNCTION" and str(part.get("function_name")).lower() in aggregate_names()
         for part in outside_queries(list(told.values()))
     )
 
@@ -215,7 +214,7 @@ def _pieces(rewriting: Rewriting, source: Source, within: Range, version: Versio
     )
     if (within & known).is_empty:
         raise UnroutedError("no ticks are asked for")
-    steps = {Timeframe.parse(text).ns: text for text in version.timeframes}
+    steps = version.steps
     fitting = sorted((step for step in steps if rewriting.grid.holds(step)), reverse=True)
     if not fitting:
         raise UnroutedError(f"no stored timeframe has whole buckets in groups of {rewriting.grid.step:,} ns")
@@ -262,13 +261,10 @@ def _relation(session: Session, pieces: Sequence[Piece]) -> str:
         mine = [piece for piece in pieces if piece.timeframe == timeframe]
         files = {part.file.file_id: part.file for piece in mine for part in piece.parts}
         within = " or ".join(_within(piece.range) for piece in mine)
-        if timeframe is None:
-            listed = session.listed(TICKS, files.values())
-            branches.append(f"select * from {SCHEMA}.{TRADES_OF_TICKS}({listed}) where {within}")
-        else:
-            listed = session.listed(BARS, files.values())
-            kind = f"timeframe = {text_sql(timeframe)} and ({within})"
-            branches.append(f"select * from {SCHEMA}.{TRADES_OF_BARS}({listed}) where {kind}")
+        table, function = (TICKS, TRADES_OF_TICKS) if timeframe is None else (BARS, TRADES_OF_BARS)
+        named = "" if timeframe is None else f"timeframe = {text_sql(timeframe)} and "
+        rows = f"{SCHEMA}.{function}({session.listed(table, files.values())})"
+        branches.append(f"select * from {rows} where {named}({within})")
     return " union all by name ".join(branches)
 
 

@@ -34,9 +34,6 @@ class Prepared:
     """As it was asked."""
     text: str
     """As it is run."""
-    columns: list[str] | None
-    """Names of the columns that it names, of any table; None where it takes all of one."""
-    statement: Statement
     values: Params
     frames: dict[str, pa.Table]
     version: Version
@@ -83,7 +80,7 @@ def prepare(
     columns = _columns(version) | {
         name.lower(): {c.lower() for c in frame.schema.names} for name, frame in data.items()
     }
-    asked, named_columns = text, _named_columns(statement)
+    asked = text
     required = Requirements(statement, values, version.timeframes, columns)
     wanted = _unseen(statement, required.sources)
     named = required.named()
@@ -101,9 +98,7 @@ def prepare(
         table: needed(version, table, wanted.get(table, ()) if table in VIEWS else [Wanted()])
         for table in statement.tables
     }
-    return Prepared(
-        asked, text, named_columns, statement, values, data, version, parts, named, routes, required.sources
-    )
+    return Prepared(asked, text, values, data, version, parts, named, routes, required.sources)
 
 
 def run_sql(storage: Storage, session: Session, prepared: Prepared) -> pa.Table:
@@ -164,13 +159,6 @@ def _unseen(statement: Statement, sources: Sequence[Source]) -> dict[str, list[W
         if node.get("type") == "BASE_TABLE" and id(node) not in seen
     )
     return {str(name).lower(): [Wanted()] for name in named}
-
-
-def _named_columns(statement: Statement) -> list[str] | None:
-    nodes = list(statement.nodes())
-    if any(node.get("type") == "STAR" for node in nodes):
-        return None
-    return [str(node["column_names"][-1]).lower() for node in nodes if node.get("type") == "COLUMN_REF"]
 
 
 def _columns(version: Version) -> dict[str, set[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from backtestr.query.parser import Node, walk
+from backtestr.query.parser import Node, type_name, walk
 from backtestr.query.values import Params, bound_to
 
 Sets = list[tuple[list[str], frozenset[str]]]
@@ -167,13 +167,9 @@ def _unnested(query: Node) -> Node | None:
 
 
 def _uncast(node: Any) -> Node:
-    while node.get("type") == "OPERATOR_CAST" and _type_name(node) in _TEXT_TYPES:
+    while node.get("type") == "OPERATOR_CAST" and type_name(node) in _TEXT_TYPES:
         node = node["child"]
     return node  # type: ignore[no-any-return]
-
-
-def _type_name(node: Node) -> str:
-    return str((node.get("type_expr") or {}).get("type_name")).lower()
 
 
 def _texts_in(value: Any) -> Iterator[str]:

@@ -110,7 +110,7 @@ class Session:
             cursor = self._connection.cursor()
             self._cursors.add(cursor)
         cursor.execute(f"set search_path = '{catalog}.{SCHEMA}'")
-        self._set_files(cursor, files.keys() - SMALL_TABLES.keys(), files, computed)
+        self._set_files(cursor, files, computed)
         if TICKS in files:
             for variable, listed in name_lists(version).items():
                 cursor.execute(f"set variable {variable} = {listed}")
@@ -166,7 +166,7 @@ class Session:
             maker.execute(f"attach ':memory:' as {catalog}")
             maker.execute(f"use {catalog}")
             maker.execute(f"create schema {SCHEMA}; create schema {COMPUTED}; {VWAP}")
-            self._set_files(maker, file_tables(version), {})
+            self._set_files(maker, dict.fromkeys(file_tables(version), ()))
             for table in {*file_tables(version), *SMALL_TABLES}:
                 maker.execute(view_sql(table, columns))
             maker.execute(view_sql(BARS, columns, schema=COMPUTED))
@@ -177,12 +177,11 @@ class Session:
     def _set_files(
         self,
         cursor: duckdb.DuckDBPyConnection,
-        tables: Iterable[str],
         files: Mapping[str, Iterable[File]],
         computed: Path | None = None,
     ) -> None:
-        for table in tables:
-            listed = self.listed(table, files.get(table, ()))
+        for table in files.keys() - SMALL_TABLES.keys():
+            listed = self.listed(table, files[table])
             cursor.execute(f"set variable {table}_files = {listed}")
             if table == BARS:
                 also = f" || [{text_sql(str(computed))}]" if computed else ""

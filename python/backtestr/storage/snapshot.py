@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtestr.errors import ArgumentError, SymbolNotFoundError
-from backtestr.models import BarSpec
+from backtestr.models import BarSpec, Timeframe
 from backtestr.storage.commit import Commit
 from backtestr.storage.listing import File, Listing
 from backtestr.storage.live import Batches, Live, joined_counts
@@ -182,6 +182,11 @@ class Version:
         """The timeframes whose bars are stored, finest first: settled when the store was made."""
         text = self.store_settings.get(MATERIALIZED)
         return _DEFAULT_TIMEFRAMES if text is None else tuple(text.split())
+
+    @cached_property
+    def steps(self) -> dict[int, str]:
+        """The timeframes whose bars are stored, by their length in ns."""
+        return {Timeframe.parse(text).ns: text for text in self.timeframes}
 
     @cached_property
     def store_settings(self) -> dict[str, str]:
