@@ -246,9 +246,17 @@ def _schema_of(names: tuple[str, ...]) -> pa.Schema:
 
 def _repeated(value: int, rows: int, kind: pa.DataType) -> pa.Array:
     """One number for all rows; small batches share these, which a live feed has many of one size of."""
-    return _shared(value, rows, kind) if rows <= _SHARED_ROWS else pa.array(np.full(rows, value, np.int64), kind)
+    return _shared(value, rows, kind) if rows <= _SHARED_ROWS else _filled(value, rows, kind)
 
 
 @lru_cache(maxsize=64)
 def _shared(value: int, rows: int, kind: pa.DataType) -> pa.Array:
-    return pa.array(np.full(rows, value, np.int64), kind)
+    return _filled(value, rows, kind)
+
+
+def _filled(value: int, rows: int, kind: pa.DataType) -> pa.Array:
+    # Zeros are pages that nobody has written to, which cost nothing until they are read.
+    values = np.zeros(rows, kind.to_pandas_dtype())
+    if value:
+        values[:] = value
+    return pa.array(values, kind)
