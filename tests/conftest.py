@@ -20,6 +20,11 @@ for name, examples in {"fast": 50, "ci": 200, "deep": 5000}.items():
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
+def pytest_configure() -> None:
+    """Remember nothing of what tests ask, but where they say so."""
+    os.environ["BACKTESTR_STATE_DIR"] = "off"
+
+
 @pytest.fixture(scope="session")
 def vendor_data() -> Path:
     """The folder of real vendor files beside the repository; without it these tests are counted as not run."""

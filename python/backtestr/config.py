@@ -59,6 +59,8 @@ class Settings:
         hot_cache_bytes: memory for ticks and bars that were read lately, in bytes, 0 for none; by default an eighth of
             what the process may use.
         hot_cache_ttl: how long they stay without being asked for, in seconds or as text such as ``1h``.
+        state_dir: folder for what is remembered of requests, each store's in a folder of its own; never part of a
+            store, and may be deleted. By default the user's state folder; ``off`` remembers nothing.
         network_fs: ``refuse`` or ``allow`` stores on network file systems, whose locks and syncs cannot be trusted.
         origins: where each value came from.
 
@@ -83,6 +85,7 @@ class Settings:
     retention: float
     hot_cache_bytes: int
     hot_cache_ttl: float
+    state_dir: Path | None
     network_fs: str
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -143,6 +146,7 @@ class Settings:
         return out | {
             "materialized_timeframes": list(self.materialized_timeframes),
             "temp_dir": None if self.temp_dir is None else str(self.temp_dir),
+            "state_dir": None if self.state_dir is None else str(self.state_dir),
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -275,6 +279,10 @@ def _folder(value: object) -> Path | None:
     return Path(value).expanduser()
 
 
+def _folder_or_off(value: object) -> Path | None:
+    return None if value == "off" else _folder(value)
+
+
 _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "memory_limit": (lambda: machine.memory_bytes() // 2, _size),
     "threads": (machine.processors, _whole(1, 1024)),
@@ -291,5 +299,6 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "retention": (lambda: "7d", duration_s),
     "hot_cache_bytes": (lambda: machine.memory_bytes() // 8, _size_or_none),
     "hot_cache_ttl": (lambda: "1h", duration_s),
+    "state_dir": (machine.state_home, _folder_or_off),
     "network_fs": (lambda: "refuse", _choice("refuse", "allow")),
 }

@@ -34,6 +34,21 @@ def memory_bytes(cgroups: Path = _CGROUPS, membership: Path = Path("/proc/self/c
     return min([physical, *(limit for limit in limits if limit > 0)])
 
 
+def state_home() -> Path | None:
+    """The user's folder for what programs remember (XDG base directories); None where the user has no home.
+
+    Example:
+        >>> home = state_home()
+        >>> home is None or home.name == "backtestr"
+        True
+    """
+    given = Path(os.environ.get("XDG_STATE_HOME", ""))
+    try:
+        return (given if given.is_absolute() else Path.home() / ".local" / "state") / "backtestr"
+    except RuntimeError:
+        return None
+
+
 def processors(cgroups: Path = _CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> int:
     """Processors this process may use: its affinity, or the tightest quota of its control groups, rounded up.
 

@@ -31,6 +31,7 @@ GOOD: dict[str, tuple[Any, str, Any]] = {
     "retention": (dt.timedelta(days=1), "1.5d", 129_600.0),
     "hot_cache_bytes": (0, "64MiB", 64 * 2**20),
     "hot_cache_ttl": (0, "1h", 3600.0),
+    "state_dir": ("/var/state", "off", None),
     "network_fs": ("refuse", "allow", "allow"),
 }
 BAD: dict[str, list[Any]] = {

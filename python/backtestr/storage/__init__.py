@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from backtestr.config import Settings
 from backtestr.storage.journal import Journal
@@ -20,3 +21,9 @@ class Storage:
     journal: Journal
     reader: Reader
     lease: Lease
+
+    @property
+    def state(self) -> Path | None:
+        """The folder of what is remembered of requests to this store, there or not; None where nothing is to be."""
+        folder = self.settings.state_dir
+        return None if folder is None else folder / self.layout.check()
