@@ -6,7 +6,9 @@ import os
 import shutil
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -40,56 +42,59 @@ def duckdb_parquet(path: Path, folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def ingested(data: object, folder: Path, **options: object) -> bt.IngestReport:
-    """The report of a load into a store of its own: made, opened, loaded and closed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with bt.open(folder) as store:
-        return store.ingest(data, feed="bench", **options)
+class Loads:
+    """Loads of the same data by turns with something else, each into a new store; only the loads are timed."""
 
+    def __init__(self, benchmark: Any, data: object, folder: Path, between: Callable[[], object] = int) -> None:
+        self.data, self.folder, self.between = data, folder, between
+        self.store: bt.Store | None = None
+        self.report: bt.IngestReport = benchmark.pedantic(
+            self.load, setup=self.begin, teardown=self.end, rounds=ROUNDS, warmup_rounds=1
+        )
+        self.median_s: float = benchmark.stats.stats.median
+        self.check()
 
-def check(report: bt.IngestReport, folder: Path) -> None:
-    """Nothing is missing, and the bars are of all ticks."""
-    assert report.is_reconciled
-    assert report.accepted == report.rows_in
-    with bt.open(folder, read_only=True) as store:
-        days = store.sql("select sum(trade_count)::bigint as n from bars where timeframe = '1d'").to_pylist()
-        assert days == [{"n": report.accepted}]
+    def begin(self) -> None:
+        self.between()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.store = bt.open(self.folder)
 
+    def load(self) -> bt.IngestReport:
+        assert self.store is not None
+        return self.store.ingest(self.data, feed="bench")
 
-def said(what: str, report: bt.IngestReport) -> str:
-    per_tick = report.bytes_on_disk / report.accepted
-    return (
-        f"{what}: {report.ticks_per_s / 1e6:.2f} M ticks/s, {report.files} files, {per_tick:.2f} bytes a tick with bars"
-    )
+    def end(self) -> None:
+        assert self.store is not None
+        self.store.close()
+
+    def check(self) -> None:
+        """Nothing is missing, and the bars are of all ticks."""
+        assert self.report.accepted == self.report.rows_in
+        with bt.open(self.folder, read_only=True) as store:
+            days = store.sql("select sum(trade_count)::bigint as n from bars where timeframe = '1d'").to_pylist()
+            assert days == [{"n": self.report.accepted}]
+
+    def __str__(self) -> str:
+        report = self.report
+        per_tick = report.bytes_on_disk / report.accepted
+        rate = report.accepted / self.median_s / 1e6
+        return f"{rate:.2f} M ticks/s, {report.files} files, {per_tick:.2f} bytes a tick with bars"
 
 
 def test_csv(benchmark, ticks: pa.Table, tmp_path: Path) -> None:
     path = tmp_path / "ticks.csv"
     csv.write_csv(ticks, path)
     peers_s: list[float] = []
-
-    def peer() -> None:
-        # by turns with ours, so that what else the machine does falls on both
-        peers_s.append(duckdb_parquet(path, tmp_path / "hive"))
-
-    report = benchmark.pedantic(
-        ingested, (path, tmp_path / "store"), {"source": "csv"}, setup=peer, rounds=ROUNDS, warmup_rounds=1
-    )
-    check(report, tmp_path / "store")
-    ours_s, peer_s = benchmark.stats.stats.median, statistics.median(peers_s[1:])
-    benchmark.extra_info |= {"ticks_per_s": ticks.num_rows / ours_s, "ratio_to_duckdb": peer_s / ours_s}
-    print(
-        f"\n{said('CSV', report)}; medians of {ROUNDS}, the store made, opened and closed too: "
-        f"{ticks.num_rows / ours_s / 1e6:.2f} M ticks/s, DuckDB {ticks.num_rows / peer_s / 1e6:.2f}, "
-        f"ratio {peer_s / ours_s:.2f}"
-    )
+    # by turns, so that what else the machine does falls on both
+    loads = Loads(benchmark, path, tmp_path / "store", lambda: peers_s.append(duckdb_parquet(path, tmp_path / "hive")))
+    assert loads.report.accepted == ticks.num_rows
+    peer_s = statistics.median(peers_s[1:])
+    benchmark.extra_info |= {"ratio_to_duckdb": peer_s / loads.median_s}
+    print(f"\nCSV: {loads}; DuckDB {ticks.num_rows / peer_s / 1e6:.2f} M rows/s, ratio {peer_s / loads.median_s:.2f}")
 
 
 def test_arrow(benchmark, ticks: pa.Table, tmp_path: Path) -> None:
-    report = benchmark.pedantic(ingested, (ticks, tmp_path / "store"), rounds=ROUNDS, warmup_rounds=1)
-    check(report, tmp_path / "store")
-    benchmark.extra_info |= {"ticks_per_s": report.ticks_per_s}
-    print(f"\n{said('Arrow table', report)}")
+    print(f"\nArrow table: {Loads(benchmark, ticks, tmp_path / 'store')}")
 
 
 def test_many_symbols(benchmark, tmp_path: Path) -> None:
@@ -109,7 +114,5 @@ def test_many_symbols(benchmark, tmp_path: Path) -> None:
             "volume": decimals(rng.integers(1, 100, len(names)) * 10**8),
         }
     )
-    report = benchmark.pedantic(ingested, (rows, tmp_path / "store"), rounds=ROUNDS, warmup_rounds=1)
-    check(report, tmp_path / "store")
-    benchmark.extra_info |= {"files": report.files, "seconds": report.seconds}
-    print(f"\n{said(f'{len(report.symbols)} symbols, {len(names):,} ticks', report)}, {report.seconds:.2f} s")
+    loads = Loads(benchmark, rows, tmp_path / "store")
+    print(f"\n{len(loads.report.symbols)} symbols, {len(names):,} ticks: {loads}, {loads.median_s:.2f} s")
