@@ -71,8 +71,22 @@ class TickValidator:
     """
 
     def __new__(cls, *, rules: ValidationRules | None = None) -> Self: ...
-    def validate(self, data: Any) -> tuple[pa.Table, pa.Table, dict[str, int]]:
-        """As :func:`validate_ticks`; ``row`` counts on over all batches."""
+    def validate(
+        self, data: Any, *, first_sequence: int | None = None, feed_id: int | None = None
+    ) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+        """As :func:`validate_ticks`; ``row`` counts on over all batches.
+
+        Args:
+            data: As for :func:`validate_ticks`.
+            first_sequence: Rows without a ``sequence`` are numbered from it on; None leaves them without.
+            feed_id: What is accepted is completed for this feed, as by :func:`complete_ticks`; None leaves it as it is.
+        """
+
+def complete_ticks(data: Any, feed_id: int | None = None) -> pa.Table:
+    """Validated rows with the columns that every tick has, in order; of one feed where it is given.
+
+    Columns that may be null are there only where the rows bring them: nulls for all would be most of the memory.
+    """
 
 def sort_ticks(data: Any) -> pa.Table:
     """Sort ticks by symbol (byte order), instant and sequence, ties by the other values in column order."""

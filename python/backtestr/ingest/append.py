@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 
 from backtestr._native import TickValidator, index_runs, sort_ticks
 from backtestr.errors import ArgumentError
-from backtestr.ingest.change import complete
 from backtestr.ingest.dedup import Merge, keys_ascend
-from backtestr.ingest.feeds import ExchangeIds, Feeds, LoadFeed, prepare
+from backtestr.ingest.feeds import ExchangeIds, Feeds, LoadFeed
 from backtestr.ingest.flush import Flusher
 from backtestr.ingest.quarantine import Quarantine
 from backtestr.ingest.tables import TableRows
@@ -31,6 +30,7 @@ from backtestr.storage.live import joined
 from backtestr.storage.snapshot import Version
 
 _LOWEST = np.iinfo(np.int64).min
+_NO_TICKS = TICK_SCHEMA.empty_table()
 
 
 class Appender:
@@ -165,19 +165,21 @@ class _Judge:
 
     def judge(self, source: OpenedSource, feed_id: int, exchanges: ExchangeIds, first: int) -> _Taken:
         """Validate all rows; where the vendor does not number them they are numbered from ``first`` on."""
-        taken = _Taken(TICK_SCHEMA.empty_table(), Quarantine(source.name))
+        taken = _Taken(_NO_TICKS, Quarantine(source.name))
         parts = []
         with contextlib.closing(source):
             for batch in source.batches:
-                rows = prepare(batch.columns, first + taken.rows_in, exchanges)
-                accepted, rejected, counts = self.validator.validate(rows)
+                rows = exchanges.replace_codes(batch.columns)
+                accepted, rejected, counts = self.validator.validate(
+                    rows, first_sequence=first + taken.rows_in, feed_id=feed_id
+                )
                 taken.quarantine.add(rejected, batch.member, self.rows, batch.locate)
                 taken.reasons.update(counts)
                 taken.rows_in += rows.num_rows
                 self.rows += rows.num_rows
-                parts.append(complete(accepted, feed_id))
+                parts.append(accepted)
         if parts:
-            taken.rows = joined(parts)
+            taken.rows = parts[0] if len(parts) == 1 else joined(parts)
         return taken
 
 
@@ -188,7 +190,7 @@ class _Sequences:
         self.listing = version.listing
         self._version = version
         self._of_feed: dict[int, int] = {}
-        live = version.live.table(TICKS) or TICK_SCHEMA.empty_table()
+        live = version.live.table(TICKS) or _NO_TICKS
         names = live["symbol"].cast(pa.string())
         live = pa.table({"symbol": names, "feed_id": live["feed_id"], "sequence": live["sequence"]})
         self._live_feed, self._of_symbol = (_highest(live, name) for name in ("feed_id", "symbol"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from backtestr.storage.layout import BARS, DAY_NS, TICKS
 from backtestr.storage.snapshot import KINDS, Version, price_bases
 from backtestr.storage.write import Written
 
-_SHARED_ROWS = 8_192
 _MOST_BYTES_PER_ROW = 64.0
 """More Parquet bytes than a row of ticks takes in practice: a commit that is small even so is not measured."""
 
@@ -221,42 +219,3 @@ def complete_layouts(known: Mapping[str, ColumnLayout]) -> ColumnLayouts:
     """The layouts of `complete` rows, from those of the rows' own columns; of those added only the feed is not 0."""
     wanted = [column for column in TICK_SCHEMA if column.name in known or not column.nullable]
     return [known.get(column.name, (column.name == "feed_id", False, 0, 0)) for column in wanted]
-
-
-def complete(rows: pa.Table, feed_id: int | None = None) -> pa.Table:
-    """Validated rows with the columns that every tick has, in order; of one feed where it is given.
-
-    Columns that may be null are there only where the rows bring them: nulls for all would be most of the memory.
-    """
-    columns = {}
-    for column in TICK_SCHEMA:
-        if column.name == "feed_id" and feed_id is not None:
-            columns["feed_id"] = _repeated(feed_id, rows.num_rows, column.type)
-        elif column.name in rows.column_names:
-            columns[column.name] = rows[column.name]
-        elif not column.nullable:
-            columns[column.name] = _repeated(0, rows.num_rows, column.type)
-    return pa.Table.from_arrays(list(columns.values()), schema=_schema_of(tuple(columns)))
-
-
-@lru_cache
-def _schema_of(names: tuple[str, ...]) -> pa.Schema:
-    return pa.schema([TICK_SCHEMA.field(name) for name in names])
-
-
-def _repeated(value: int, rows: int, kind: pa.DataType) -> pa.Array:
-    """One number for all rows; small batches share these, which a live feed has many of one size of."""
-    return _shared(value, rows, kind) if rows <= _SHARED_ROWS else _filled(value, rows, kind)
-
-
-@lru_cache(maxsize=64)
-def _shared(value: int, rows: int, kind: pa.DataType) -> pa.Array:
-    return _filled(value, rows, kind)
-
-
-def _filled(value: int, rows: int, kind: pa.DataType) -> pa.Array:
-    # Zeros are pages that nobody has written to, which cost nothing until they are read.
-    values = np.zeros(rows, kind.to_pandas_dtype())
-    if value:
-        values[:] = value
-    return pa.array(values, kind)

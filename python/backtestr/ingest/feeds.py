@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -105,8 +106,12 @@ class ExchangeIds:
     """Small ids for exchange codes, new ones given in order of sight."""
 
     def __init__(self, version: Version) -> None:
-        self._ids: dict[str, int] = {row["code"]: row["id"] for row in version.rows_of("exchanges")}
+        self._version = version
         self._new: dict[str, int] = {}
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {row["code"]: row["id"] for row in self._version.rows_of("exchanges")}
 
     @property
     def codes(self) -> dict[int, str]:
@@ -130,22 +135,14 @@ class ExchangeIds:
             raise ArgumentError("more than 65,535 exchange codes; map the exchange column with columns=")
         return pa.array(table, pa.uint16()).take(codes.indices)
 
+    def replace_codes(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """A source's rows with ids in place of exchange codes, if they have these."""
+        at = rows.schema.get_field_index("exchange")
+        return rows if at < 0 else rows.set_column(at, "exchange_id", self.encode(rows.column(at)))
+
     def new_rows(self) -> dict[str, pa.Table]:
         """Rows that the table ``exchanges`` gains, by table."""
         if not self._new:
             return {}
         ids = pa.array(list(self._new.values()), pa.uint16())
         return {"exchanges": pa.table({"id": ids, "code": list(self._new)})}
-
-
-def prepare(rows: pa.RecordBatch, first: int, exchanges: ExchangeIds) -> pa.RecordBatch:
-    """A source's rows with ordinals from ``first`` on where the vendor numbers no rows, and exchange codes as ids."""
-    names, columns = list(rows.schema.names), list(rows.columns)
-    if "sequence" not in names:
-        names.append("sequence")
-        columns.append(pa.array(np.arange(first, first + rows.num_rows)))
-    if "exchange" in names:
-        position = names.index("exchange")
-        names[position] = "exchange_id"
-        columns[position] = exchanges.encode(columns[position])
-    return pa.RecordBatch.from_arrays(columns, names=names)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from backtestr._native import TickValidator
+from backtestr._native import TickValidator, complete_ticks
 from backtestr.errors import TooManyRejectedError
 from backtestr.ingest.change import (
     Addition,
@@ -24,12 +24,11 @@ from backtestr.ingest.change import (
     Touched,
     bytes_per_row,
     commit_change,
-    complete,
     complete_layouts,
     touch,
 )
 from backtestr.ingest.dedup import Merge
-from backtestr.ingest.feeds import ExchangeIds, Feeds, LoadFeed, prepare
+from backtestr.ingest.feeds import ExchangeIds, Feeds, LoadFeed
 from backtestr.ingest.flush import flush
 from backtestr.ingest.identity import Removed
 from backtestr.ingest.members import MEMBER, Members
@@ -132,8 +131,8 @@ class _Intake:
             # A row is compared with those before it in its file only: files come in any order.
             self._validator, self._member, self._validated = TickValidator(rules=rules), member, 0
         self._has_ties = self._has_ties or "sequence" in batch.columns.schema.names
-        rows = prepare(batch.columns, first, self._exchanges)
-        accepted, rejected, counts = self._validator.validate(rows)
+        rows = self._exchanges.replace_codes(batch.columns)
+        accepted, rejected, counts = self._validator.validate(rows, first_sequence=first)
         self._rows_in += rows.num_rows
         self._rejected += rejected.num_rows
         self._reasons.update(counts)
@@ -221,14 +220,15 @@ class _Intake:
         if not self._feed.row_unique and (self._has_ties or len(self._members) > 1):
             chunk = sort_by_names(chunk, {"exchange_id": self._exchanges.codes})
         members = chunk[MEMBER].to_numpy() if MEMBER in chunk.column_names else None
-        return complete(chunk, self._feed.id), members
+        return complete_ticks(chunk, self._feed.id), members
 
     def _tell(self, done: int, total: int | None, what: str) -> None:
         if callable(self._options.progress):
             self._options.progress(done, total, what)
 
     def _bytes_per_row(self) -> float:
-        return bytes_per_row(self._storage, self._spool.rows, lambda: complete(self._spool.sample(), self._feed.id))
+        spool, feed_id = self._spool, self._feed.id
+        return bytes_per_row(self._storage, spool.rows, lambda: complete_ticks(spool.sample(), feed_id))
 
     def _take_out(self, removed: Removed) -> int:
         """Everything that ``mode="replace"`` replaces; returns the rows taken out."""

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backtestr._native import TickValidator, sort_ticks
+from backtestr._native import TickValidator, complete_ticks, sort_ticks
 from backtestr.errors import ArgumentError, InvalidTickError, SequenceConflictError
-from backtestr.ingest.change import Addition, Change, Touched, commit_change, complete, touch
+from backtestr.ingest.change import Addition, Change, Touched, commit_change, touch
 from backtestr.ingest.dedup import Merge
 from backtestr.ingest.feeds import Feeds
 from backtestr.ingest.flush import flush
@@ -147,7 +147,7 @@ def _canonical(base: Version, data: object) -> pa.Table:
     if "feed_id" not in accepted.column_names:
         feeds = pa.array([min(owners[name]) for name in accepted["symbol"].to_pylist()], pa.uint16())
         accepted = accepted.append_column("feed_id", feeds)
-    return complete(accepted)
+    return complete_ticks(accepted)
 
 
 def _numbers_rows(base: Version, rows: pa.Table) -> bool:

@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod columns;
+pub mod complete;
 pub mod decimal;
 pub mod decode;
 pub mod encode;

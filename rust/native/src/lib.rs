@@ -50,7 +50,7 @@ mod _native {
     #[pymodule_export]
     use crate::aggregate::{BarAggregator, aggregate_bars};
     #[pymodule_export]
-    use crate::validate::{TickValidator, validate_ticks};
+    use crate::validate::{TickValidator, complete_ticks, validate_ticks};
     #[pymodule_export]
     use crate::vwap::{append_vwap, vwap_by_symbol};
 

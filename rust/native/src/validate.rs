@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use backtestr_core::decimal::parse_exact;
 use backtestr_core::reasons::ALL;
 use backtestr_core::validate::{Rules, Validated, Validator, bit};
-use backtestr_core::{Error, Result, schema};
+use backtestr_core::{Error, Result, complete, schema};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -88,6 +88,14 @@ fn run(validator: &mut Validator, data: &ArrowInput) -> Result<Vec<Validated>> {
     data.batches.iter().map(|batch| validator.validate(batch, clock_ns)).collect()
 }
 
+fn number(data: &mut ArrowInput, mut first: i64) -> Result<()> {
+    for batch in &mut data.batches {
+        *batch = complete::number(batch, first)?;
+        first += batch.num_rows() as i64;
+    }
+    Ok(())
+}
+
 fn answer(py: Python<'_>, parts: Vec<Validated>) -> PyResult<Answer<'_>> {
     let counts = PyDict::new(py);
     for (number, (name, _)) in ALL.iter().enumerate() {
@@ -128,11 +136,46 @@ impl TickValidator {
         Self(Mutex::new(validator(rules)))
     }
 
-    /// As `validate_ticks`, going on where the last batch ended.
-    fn validate<'py>(&self, py: Python<'py>, data: ArrowInput) -> PyResult<Answer<'py>> {
-        let parts = enter(py, || run(&mut hold(&self.0), &data))?;
+    /// As `validate_ticks`, going on where the last batch ended; see `_native.pyi`.
+    #[pyo3(signature = (data, *, first_sequence = None, feed_id = None))]
+    fn validate<'py>(
+        &self,
+        py: Python<'py>,
+        mut data: ArrowInput,
+        first_sequence: Option<i64>,
+        feed_id: Option<u16>,
+    ) -> PyResult<Answer<'py>> {
+        let parts = enter(py, || {
+            if let Some(first) = first_sequence {
+                number(&mut data, first)?;
+            }
+            let mut parts = run(&mut hold(&self.0), &data)?;
+            if feed_id.is_some() {
+                for part in &mut parts {
+                    part.accepted = complete::complete(&part.accepted, feed_id)?;
+                }
+            }
+            Ok(parts)
+        })?;
         answer(py, parts)
     }
+}
+
+/// Validated rows with the columns that every tick has; see `_native.pyi`.
+#[pyfunction]
+#[pyo3(signature = (data, feed_id = None))]
+pub(crate) fn complete_ticks(
+    py: Python<'_>,
+    data: ArrowInput,
+    feed_id: Option<u16>,
+) -> PyResult<Bound<'_, PyAny>> {
+    let (schema, batches) = enter(py, || {
+        let none = complete::complete(&RecordBatch::new_empty(data.schema.clone()), feed_id)?;
+        let batches: Result<Vec<_>> =
+            data.batches.iter().map(|batch| complete::complete(batch, feed_id)).collect();
+        Ok((none.schema(), batches?))
+    })?;
+    table(py, schema, batches)
 }
 
 /// Every reason's bit, by name.
