@@ -73,8 +73,8 @@ class TickValidator:
     def __new__(cls, *, rules: ValidationRules | None = None) -> Self: ...
     def validate(
         self, data: Any, *, first_sequence: int | None = None, feed_id: int | None = None
-    ) -> tuple[pa.Table, pa.Table, dict[str, int]]:
-        """As :func:`validate_ticks`; ``row`` counts on over all batches.
+    ) -> tuple[pa.Table, pa.Table | None, dict[str, int]]:
+        """As :func:`validate_ticks`, with None for no rejected rows; ``row`` counts on over all batches.
 
         Args:
             data: As for :func:`validate_ticks`.

@@ -173,7 +173,8 @@ class _Judge:
                 accepted, rejected, counts = self.validator.validate(
                     rows, first_sequence=first + taken.rows_in, feed_id=feed_id
                 )
-                taken.quarantine.add(rejected, batch.member, self.rows, batch.locate)
+                if rejected is not None:
+                    taken.quarantine.add(rejected, batch.member, self.rows, batch.locate)
                 taken.reasons.update(counts)
                 taken.rows_in += rows.num_rows
                 self.rows += rows.num_rows

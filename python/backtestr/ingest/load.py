@@ -134,9 +134,10 @@ class _Intake:
         rows = self._exchanges.replace_codes(batch.columns)
         accepted, rejected, counts = self._validator.validate(rows, first_sequence=first)
         self._rows_in += rows.num_rows
-        self._rejected += rejected.num_rows
         self._reasons.update(counts)
-        self._quarantine.add(rejected, batch.member, self._validated, batch.locate)
+        if rejected is not None:
+            self._rejected += rejected.num_rows
+            self._quarantine.add(rejected, batch.member, self._validated, batch.locate)
         self._validated += rows.num_rows
         days = touch(self._touched, accepted)
         if member and not self._feed.row_unique:

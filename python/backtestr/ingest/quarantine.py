@@ -26,8 +26,6 @@ class Quarantine:
 
     def add(self, rejected: pa.Table, member: str, first_row: int, locate: Locate) -> None:
         """Take the rejected rows of a batch in; ``first_row`` is the number of the batch's first row in the load."""
-        if rejected.num_rows == 0:
-            return
         rows = [row - first_row for row in rejected["row"].to_pylist()]
         places = locate(rows)
         masks = rejected["reasons"].to_pylist()

@@ -136,7 +136,7 @@ def _canonical(base: Version, data: object) -> pa.Table:
     """
     table = pa.table(data)
     accepted, rejected, counts = TickValidator(rules=ValidationRules(reject=frozenset())).validate(table)
-    if rejected.num_rows:
+    if rejected is not None:
         raise InvalidTickError(f"row {rejected['row'][0].as_py()} of the rows given cannot be stored: {dict(counts)}")
     owners = Feeds.of(base).owners
     for name in base.known(symbol_names(accepted)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from backtestr.schema import FIXED, INSTANT
+
+_NONE = pa.array(np.zeros(8_192, dtype=np.int32))
+"""Codes of small batches, which a live feed has many of."""
 
 
 def fixed(values: npt.NDArray[np.int64], absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
@@ -28,4 +32,10 @@ def instants(values: npt.NDArray[np.int64]) -> pa.Array:
 
 def constant(name: str, rows: int) -> pa.Array:
     """One text for all rows, as a dictionary."""
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array([name], pa.string()))
+    codes = _NONE.slice(0, rows) if rows <= len(_NONE) else pa.array(np.zeros(rows, dtype=np.int32))
+    return pa.DictionaryArray.from_arrays(codes, _text(name))
+
+
+@lru_cache
+def _text(name: str) -> pa.Array:
+    return pa.array([name], pa.string())

@@ -72,7 +72,8 @@ fn validator(given: Option<RuleAttributes>) -> Validator {
     }
 }
 
-type Answer<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyDict>);
+/// Accepted rows, rejected rows or None where there are none, and counts.
+type Answer<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>, Bound<'py, PyDict>);
 
 /// The present in ns since 1970-01-01 UTC; the core has no clock.
 fn clock_ns() -> i64 {
@@ -96,7 +97,7 @@ fn number(data: &mut ArrowInput, mut first: i64) -> Result<()> {
     Ok(())
 }
 
-fn answer(py: Python<'_>, parts: Vec<Validated>) -> PyResult<Answer<'_>> {
+fn answer(py: Python<'_>, parts: Vec<Validated>, even_empty: bool) -> PyResult<Answer<'_>> {
     let counts = PyDict::new(py);
     for (number, (name, _)) in ALL.iter().enumerate() {
         let rows: u64 = parts.iter().map(|part| part.counts[number]).sum();
@@ -107,8 +108,9 @@ fn answer(py: Python<'_>, parts: Vec<Validated>) -> PyResult<Answer<'_>> {
     let (accepted, rejected): (Vec<_>, Vec<_>) =
         parts.into_iter().map(|part| (part.accepted, part.rejected)).unzip();
     let schema = |batches: &[RecordBatch]| batches.first().map_or_else(schema::ticks, RecordBatch::schema);
-    let (accepted_schema, rejected_schema) = (schema(&accepted), schema(&rejected));
-    Ok((table(py, accepted_schema, accepted)?, table(py, rejected_schema, rejected)?, counts))
+    let is_wanted = even_empty || rejected.iter().any(|rows| rows.num_rows() > 0);
+    let rejected = is_wanted.then(|| table(py, schema(&rejected), rejected)).transpose()?;
+    Ok((table(py, schema(&accepted), accepted)?, rejected, counts))
 }
 
 /// Accepted rows, rejected rows with reasons, and counts; see `_native.pyi`.
@@ -121,7 +123,7 @@ pub(crate) fn validate_ticks(
 ) -> PyResult<Answer<'_>> {
     let mut validator = validator(rules);
     let parts = enter(py, || run(&mut validator, &data))?;
-    answer(py, parts)
+    answer(py, parts, true)
 }
 
 /// Validates batch by batch; methods may be called from any thread.
@@ -157,7 +159,7 @@ impl TickValidator {
             }
             Ok(parts)
         })?;
-        answer(py, parts)
+        answer(py, parts, false)
     }
 }
 
