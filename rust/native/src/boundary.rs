@@ -2,12 +2,13 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use arrow_array::RecordBatch;
 use arrow_array::ffi_stream::RecordBatchStreamReader;
-use arrow_pyarrow::{FromPyArrow, IntoPyArrow, Table};
+use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchReader};
+use arrow_pyarrow::{FromPyArrow, IntoPyArrow};
 use arrow_schema::SchemaRef;
 use backtestr_core::Result;
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::errors::to_py;
@@ -33,17 +34,18 @@ impl<'a, 'py> FromPyObject<'a, 'py> for ArrowInput {
 
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         let object = &*object;
+        // a record batch has both, and is handed over sooner as one array
+        if object.hasattr("__arrow_c_array__")? {
+            let batch = RecordBatch::from_pyarrow_bound(object)?;
+            return Ok(Self { schema: batch.schema(), batches: vec![batch] });
+        }
         if object.hasattr("__arrow_c_stream__")? {
             let reader = RecordBatchStreamReader::from_pyarrow_bound(object)?;
-            let schema = arrow_array::RecordBatchReader::schema(&reader);
+            let schema = reader.schema();
             let batches = reader
                 .collect::<std::result::Result<Vec<_>, _>>()
                 .map_err(|error| PyTypeError::new_err(format!("reading the Arrow stream: {error}")))?;
             return Ok(Self { schema, batches });
-        }
-        if object.hasattr("__arrow_c_array__")? {
-            let batch = RecordBatch::from_pyarrow_bound(object)?;
-            return Ok(Self { schema: batch.schema(), batches: vec![batch] });
         }
         Err(PyTypeError::new_err(format!(
             "expected Arrow data (an object with __arrow_c_stream__ or __arrow_c_array__, such as a pyarrow, polars or pandas frame), got {}",
@@ -58,5 +60,8 @@ pub(crate) fn table<'py>(
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    Table::try_new(batches, schema).map_err(|error| PyTypeError::new_err(error.to_string()))?.into_pyarrow(py)
+    // one stream for all of them: a table of arrow-pyarrow's crosses once for each batch, and for the schema
+    let batches = RecordBatchIterator::new(batches.into_iter().map(Ok), schema);
+    let reader: Box<dyn RecordBatchReader + Send> = Box::new(batches);
+    reader.into_pyarrow(py)?.call_method0(intern!(py, "read_all"))
 }
