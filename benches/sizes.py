@@ -48,7 +48,7 @@ def listed(count: int, first: int = 0) -> Listing:
         },
         schema=FILES,
     )
-    return Listing(files, _index(number, ids, low, high))
+    return Listing.of(files, _index(number, ids, low, high))
 
 
 def _index(number: Any, ids: list[str], low: Any, high: Any) -> pa.Table:

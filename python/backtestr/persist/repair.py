@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from backtestr.models import RepairReport
 from backtestr.persist.verify import Tell, look, orphans_of
 from backtestr.storage import Storage
 from backtestr.storage.layout import BARS
+from backtestr.storage.listing import listed_files
 from backtestr.storage.session import write_empty_files
 from backtestr.storage.snapshot import Version
 
@@ -49,7 +48,7 @@ def repair_store(
     removed = damaged if found.is_history_whole else []
     empty = [problem.path for problem in found.problems if problem.path.startswith("data/empty/")]
     young, old = aged_orphans(storage, found.known, grace_s if found.is_history_whole else math.inf)
-    by_path = {file.path: file for file in version.file_by_id.values()}
+    by_path = {file.path: file for file in listed_files(version.files)}
     broken = {problem.path: problem for problem in found.problems if problem.kind in _LOST and problem.path in by_path}
     held = {path: _symbols(version, by_path[path].file_id) for path in broken}
     # the whole file is doubted: a group that decodes may still be another than the one written
@@ -96,5 +95,4 @@ def aged_orphans(storage: Storage, known: Iterable[str], grace_s: float) -> tupl
 
 
 def _symbols(version: Version, file_id: str) -> set[str]:
-    rows = version.index.filter(pc.equal(version.index["file_id"], file_id))
-    return set(rows["symbol"].to_pylist())
+    return set(version.listing.of_files([file_id])["symbol"].to_pylist())

@@ -92,7 +92,8 @@ class Narrow:
         assert bits is not None  # noqa: S101 - both callers asked
         if rows is None:
             return np.unpackbits(bits, count=self.count).astype(bool)
-        return (bits[rows >> 3] >> (7 - (rows & 7)) & 1).astype(bool)
+        flags: Flags = (bits[rows >> 3] >> (7 - (rows & 7)) & 1).astype(bool)
+        return flags
 
     def only(self, rows: Rows) -> Narrow:
         """The numbers of some rows."""
