@@ -121,7 +121,7 @@ def loads(first: int) -> Iterator[Commit]:
         count = int(draw.integers(1, 20))
         new = listed(count, first)
         first += count
-        yield Commit("ingest", new.files, new.index, note={"source": "csv", "rows_in": count * 100_000})
+        yield Commit("ingest", new.files, new.rows(), note={"source": "csv", "rows_in": count * 100_000})
 
 
 def _batches() -> Iterator[Commit]:

@@ -231,4 +231,4 @@ def _keep_snapshot(storage: Storage, lsn: int) -> None:
 
 
 def _paths(version: Version) -> Collection[str]:
-    return version.files["path"].to_pylist()  # type: ignore[no-any-return]
+    return [file.path for file in version.file_by_id.values()]

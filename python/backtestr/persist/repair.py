@@ -11,7 +11,6 @@ from backtestr.models import RepairReport
 from backtestr.persist.verify import Tell, look, orphans_of
 from backtestr.storage import Storage
 from backtestr.storage.layout import BARS
-from backtestr.storage.listing import listed_files
 from backtestr.storage.session import write_empty_files
 from backtestr.storage.snapshot import Version
 
@@ -48,7 +47,7 @@ def repair_store(
     removed = damaged if found.is_history_whole else []
     empty = [problem.path for problem in found.problems if problem.path.startswith("data/empty/")]
     young, old = aged_orphans(storage, found.known, grace_s if found.is_history_whole else math.inf)
-    by_path = {file.path: file for file in listed_files(version.files)}
+    by_path = {file.path: file for file in version.file_by_id.values()}
     broken = {problem.path: problem for problem in found.problems if problem.kind in _LOST and problem.path in by_path}
     held = {path: _symbols(version, by_path[path].file_id) for path in broken}
     # the whole file is doubted: a group that decodes may still be another than the one written

@@ -9,14 +9,13 @@ from pathlib import Path
 from backtestr.models import StoreInfo
 from backtestr.storage import Storage
 from backtestr.storage.layout import BARS, QUARANTINE
-from backtestr.storage.listing import listed_files
 from backtestr.storage.snapshot import Version
 
 
 def describe(storage: Storage, version: Version, *, read_only: bool) -> StoreInfo:
     """Counts of a version, its bytes, and the bytes of everything in the store's folder."""
     root = storage.layout.root
-    live = {file.path: file.size for file in listed_files(version.files)}
+    live = {file.path: file.size for file in version.file_by_id.values()}
     on_disk = _sizes(root)
     other = (
         size

@@ -75,6 +75,10 @@ class Files:
             raise KeyError(file_id)
         return self.at([place])[0]
 
+    def values(self) -> list[File]:
+        """All files."""
+        return listed_files(self._rows)
+
     def at(self, places: Sequence[int]) -> list[File]:
         """Files by their position."""
         seen = self._seen
@@ -150,6 +154,12 @@ class Listing:
     def entries(self) -> int:
         """Number of rows of the index."""
         return self.packed.count + len(self.fresh)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, of what was asked for so far."""
+        behind = self._behind.nbytes if "_behind" in self.__dict__ else 0
+        return int(self.files.nbytes + self.packed.nbytes + self.fresh.nbytes + behind)
 
     def rows(self, names: Sequence[str] = INDEX.names) -> pa.Table:
         """Columns of all rows of the index; the whole of a large one takes ten times the memory it is kept in."""
