@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 import backtestr as bt
 from backtestr.storage.layout import DAY_NS
@@ -61,7 +60,6 @@ def test_commit_and_prune(benchmark: Callable[..., object], tmp_path: Path) -> N
             journal.commit(commit)
             taken.append(1e3 * (time.perf_counter() - began))
         listing = journal.version.listing
-        before = pa.total_allocated_bytes()
         began = time.perf_counter()
         listing.spans("S0001")
         first = 1e3 * (time.perf_counter() - began)

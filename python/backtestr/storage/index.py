@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from backtestr.errors import LogCorruptError
 from backtestr.storage.commit import INDEX, LAST_ROW
 from backtestr.storage.narrow import Flags, Narrow, Numbers, Rows, from_arrow, to_arrow
 
-_AT_ONCE: Final = 65_536
+_AT_ONCE: Final = 131_072
 """Entries that are packed, or given back, at once: as they come they take ten times the memory."""
 
 _FILE, _LAST = "file_id", "last"
@@ -52,19 +52,18 @@ class Index:
     count: int = 0
 
     @classmethod
-    def of(cls, rows: pa.Table, file_ids: pa.ChunkedArray, first: int = 0) -> Index:
+    def of(cls, rows: pa.Table, files: Mapping[str, int]) -> Index:
         """Pack rows of `INDEX`.
 
         Args:
             rows: the rows.
-            file_ids: ids of all files.
-            first: the first of the files that they may be of.
+            files: by id, the positions of the files that they may be of.
 
         Raises:
             LogCorruptError: a row is of no such file, or has a number that no tick has.
         """
         parts = (rows.slice(at, _AT_ONCE) for at in range(0, rows.num_rows, _AT_ONCE))
-        return cls.join([_packed(part.combine_chunks(), file_ids, first) for part in parts])
+        return cls.join([_packed(part.combine_chunks(), files) for part in parts])
 
     @classmethod
     def join(cls, parts: Sequence[Index]) -> Index:
@@ -171,6 +170,15 @@ class Index:
         places, rows = self._places.all_rows(keys)
         return np.array(owners, np.int64)[places], rows
 
+    def newest(self, symbols: Sequence[str]) -> tuple[Numbers, Rows, Numbers]:
+        """The rows with the newest tick of each symbol, the position of the symbol of each, and the instant."""
+        owners, rows = self.lookup(symbols, None, None)
+        times = self.columns["max_ns"].numbers(rows) if len(rows) else _NONE
+        begins = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(owners)])
+        highest = np.maximum.reduceat(times, begins) if len(rows) else _NONE
+        keep = times == np.repeat(highest, np.diff(np.append(begins, len(rows))))
+        return owners[keep], rows[keep], times[keep]
+
     def of_symbols(self, symbols: Iterable[str]) -> Rows:
         """The rows of some symbols, bars of all timeframes too, ascending."""
         if not self.count:
@@ -258,23 +266,34 @@ def _starts(key: Numbers, keys: int) -> npt.NDArray[np.int32]:
     return np.append(0, np.cumsum(np.bincount(key, minlength=keys))).astype(np.int32)
 
 
-def _packed(rows: pa.Table, file_ids: pa.ChunkedArray, first: int) -> Index:
-    files = pc.index_in(rows[_FILE], value_set=file_ids.slice(first)).combine_chunks()
-    if files.null_count:
-        raise LogCorruptError("reading the index: a row is of a file that no record lists; run verify()")
+def _packed(rows: pa.Table, files: Mapping[str, int]) -> Index:
+    of_file = rows[_FILE].combine_chunks().dictionary_encode()
+    try:
+        places = np.array([files[file_id] for file_id in of_file.dictionary.to_pylist()], np.int64)
+    except KeyError as error:
+        raise LogCorruptError(
+            f"reading the index: it has rows of {error}, a file that is not listed; run verify()"
+        ) from None
     last = rows[_LAST].combine_chunks()
     is_tick = last.is_valid().to_numpy(zero_copy_only=False) if last.null_count else None
     columns = {
-        _FILE: Narrow.of(files.to_numpy().astype(np.int64) + first),
+        _FILE: Narrow.of(places[of_file.indices.to_numpy()]),
         _LAST: Narrow.of(np.zeros(rows.num_rows, np.int64), is_tick),
     }
     arrays = {name: rows[name].combine_chunks() for name in _LEAVES if name not in _LAST_OF}
     arrays |= dict(zip(_LAST_OF, last.flatten(), strict=True))
-    made = Index(columns, texts := {}, rows.num_rows)
+    texts: dict[str, pa.Array] = {}
+    made = Index(columns, texts, rows.num_rows)
     for name, array in arrays.items():
+        if name == f"{_LAST}.symbol" and array.equals(arrays["symbol"]):
+            texts[name], columns[name] = texts["symbol"], columns["symbol"]
+            continue
         if pa.types.is_string(array.type):
             coded = array.dictionary_encode(null_encoding="encode")
             texts[name], columns[name] = coded.dictionary, Narrow.of(coded.indices.to_numpy().astype(np.int64))
+            continue
+        if array.null_count == len(array):
+            columns[name] = Narrow.nulls(len(array))
             continue
         try:
             values, valid = from_arrow(array)
@@ -286,12 +305,9 @@ def _packed(rows: pa.Table, file_ids: pa.ChunkedArray, first: int) -> Index:
 
 def _joined_texts(texts: Sequence[pa.Array], codes: Sequence[Narrow]) -> tuple[pa.Array, list[Narrow]]:
     """The texts of all parts, each once, and the codes of each part's rows in them."""
-    place: dict[Any, int] = {}
-    moved = []
-    for some, narrow in zip(texts, codes, strict=True):
-        places = np.array([place.setdefault(text, len(place)) for text in some.to_pylist()], np.int64)
-        moved.append(Narrow.of(places[narrow.numbers()]))
-    return pa.array(list(place), pa.string()), moved
+    each = pc.unique(pa.concat_arrays(texts))
+    places = (pc.index_in(some, value_set=each).to_numpy().astype(np.int64) for some in texts)
+    return each, [Narrow.of(place[narrow.numbers()]) for place, narrow in zip(places, codes, strict=True)]
 
 
 def cut(count: int) -> Iterator[tuple[int, int]]:

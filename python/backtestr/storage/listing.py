@@ -22,7 +22,8 @@ from backtestr.storage.narrow import Rows
 
 _UNPACKED: Final = 4_096
 """Entries of the newest commits that are kept as they came at least; of a large index, a sixteenth."""
-_FEW: Final = 256
+_FEW: Final = 64
+"""Files that are faster read one by one."""
 _REMEMBERED: Final = 16_384
 """Files of which what was read is kept, for the next request."""
 
@@ -64,6 +65,7 @@ class Files:
 
     def __init__(self, rows: pa.Table) -> None:
         self._rows = rows
+        self._columns = [rows[name] for name in FILES.names]
         self._seen: dict[int, File] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -94,7 +96,7 @@ class Files:
 
     def _read(self, ascending: Sequence[int]) -> list[File]:
         if len(ascending) <= _FEW:
-            return [file for place in ascending for file in listed_files(self._rows.slice(place, 1))]
+            return [File(*(column[place].as_py() for column in self._columns)) for place in ascending]
         wanted = np.zeros(self._rows.num_rows, bool)
         wanted[ascending] = True
         return listed_files(self._rows.filter(pa.array(wanted)))
@@ -118,7 +120,8 @@ class Listing:
     def of(cls, files: pa.Table, index: pa.Table | Iterable[pa.Table]) -> Listing:
         """Some files, rows of `FILES`, and their rows of `INDEX`, in one table or several."""
         parts = [index] if isinstance(index, pa.Table) else index
-        return cls(files, Index.join([Index.of(part, files["file_id"]) for part in parts]))
+        places = _by_id(files, 0)
+        return cls(files, Index.join([Index.of(part, places) for part in parts]))
 
     def after(self, commits: Sequence[Commit]) -> Listing:
         """What is there after some commits, oldest first."""
@@ -133,7 +136,7 @@ class Listing:
             if is_gone[: packed.files].any():
                 packed = packed.without(is_gone)
         if fresh.num_rows > max(_UNPACKED, packed.count // 16):
-            packed, fresh = Index.join([packed, Index.of(fresh, files["file_id"], packed.files)]), NO_INDEX
+            packed, fresh = Index.join([packed, Index.of(fresh, _by_id(files, packed.files))]), NO_INDEX
         return Listing(files, packed, fresh)
 
     @cached_property
@@ -144,7 +147,7 @@ class Listing:
     @cached_property
     def _behind(self) -> Index:
         """What the newest commits brought."""
-        return Index.of(self.fresh, self.files["file_id"], self.packed.files)
+        return Index.of(self.fresh, _by_id(self.files, self.packed.files))
 
     @cached_property
     def _parts(self) -> tuple[Index, ...]:
@@ -226,10 +229,10 @@ class Listing:
         found: list[list[Span]] = [[] for _ in symbols]
         for part in self._parts:
             owners, rows = part.lookup(symbols, timeframe, basis)
-            keep = (part.numbers("max_ns", rows) >= low) & (part.numbers("min_ns", rows) < high)
+            keep = (part.columns["max_ns"].numbers(rows) >= low) & (part.columns["min_ns"].numbers(rows) < high)
             rows = rows[keep]
-            files = self.file_by_id.at(part.numbers("file_id", rows).tolist())
-            columns = [part.numbers(name, rows).tolist() for name in _SPAN_COLUMNS]
+            files = self.file_by_id.at(part.columns["file_id"].listed(rows))
+            columns = [part.columns[name].listed(rows) for name in _SPAN_COLUMNS]
             for owner, *span in zip(owners[keep].tolist(), files, *columns, strict=True):
                 found[owner].append(Span(*span))
         if len(self._parts) > 1:
@@ -259,25 +262,22 @@ class Listing:
             Rows of `LAST_ROW`; the position in ``symbols`` of each; and whether files share its instant, so that the
             row may be another file's.
         """
-        found = [part.lookup(symbols, None, None) for part in self._parts]
+        found = [part.newest(symbols) for part in self._parts]
         none = np.empty(0, np.int64)
-        owners, rows = (np.concatenate([none, *(pair[of] for pair in found)]) for of in (0, 1))
-        of_part = np.repeat(np.arange(len(found)), [len(rows) for _, rows in found])
-        numbers = (part.numbers("max_ns", rows) for part, (_, rows) in zip(self._parts, found, strict=True))
-        times = np.concatenate([none, *numbers])
+        owners, rows, times = (np.concatenate([none, *(one[of] for one in found)]) for of in range(3))
+        of_part = np.repeat(np.arange(len(found)), [len(one[0]) for one in found])
         order = np.lexsort((times, owners))
-        owners, times = owners[order], times[order]
+        owners, rows, times, of_part = owners[order], rows[order], times[order], of_part[order]
         is_last = np.append(owners[1:] != owners[:-1], True)[: len(owners)]
         is_shared = np.append(False, (owners[1:] == owners[:-1]) & (times[1:] == times[:-1]))[: len(owners)]
-        kept, owners, is_shared = order[is_last], owners[is_last], is_shared[is_last]
-        parts, places = [LAST_ROW.empty_table()], [none]
-        for number, part in enumerate(self._parts):
-            mine = np.flatnonzero(of_part[kept] == number)
-            last = part.rows(["last"], self.files["file_id"], rows[kept[mine]])["last"]
-            parts.append(pa.Table.from_struct_array(last))
-            places.append(mine)
-        back = np.concatenate(places)
-        return pa.concat_tables(parts), owners[back], is_shared[back]
+        places = [np.flatnonzero(is_last & (of_part == number)) for number in range(len(found))]
+        last = [
+            part.rows(["last"], self.files["file_id"], rows[mine])["last"]
+            for part, mine in zip(self._parts, places, strict=True)
+        ]
+        kept = np.concatenate([none, *places])
+        tables = [LAST_ROW.empty_table(), *map(pa.Table.from_struct_array, last)]
+        return pa.concat_tables(tables), owners[kept], is_shared[kept]
 
     @cached_property
     def symbols(self) -> dict[str, dict[str, int]]:
@@ -304,6 +304,11 @@ _MIN_NS_OF: Final = operator.attrgetter("min_ns")
 def listed_files(rows: pa.Table) -> list[File]:
     """Rows of `FILES`, one by one."""
     return [File(*row) for row in zip(*(rows[name].to_pylist() for name in FILES.names), strict=True)]
+
+
+def _by_id(files: pa.Table, first: int) -> dict[str, int]:
+    """The position of each file behind the first ones."""
+    return {file_id: place for place, file_id in enumerate(files["file_id"].slice(first).to_pylist(), first)}
 
 
 def standing(parts: Sequence[pa.Table], removals: Mapping[str, int]) -> pa.Table:

@@ -15,6 +15,8 @@ Rows = npt.NDArray[np.integer[Any]]
 Flags = npt.NDArray[np.bool_]
 
 _WIDTHS: Final = (np.uint8, np.uint16, np.uint32)
+_FEW: Final = 12
+"""Numbers that are faster had one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,19 @@ class Narrow:
         return cls(count, 0, values.copy(), bits)
 
     @classmethod
+    def nulls(cls, count: int) -> Narrow:
+        """So many nulls."""
+        return cls(count, 0, None, np.zeros(-(-count // 8), np.uint8))
+
+    @classmethod
     def join(cls, parts: Sequence[Narrow]) -> Narrow:
         """The numbers of all parts, one behind the other."""
         count = sum(part.count for part in parts)
-        if len({part.base for part in parts}) == 1 and all(p.steps is None and p.bits is None for p in parts):
-            return cls(count, parts[0].base)
+        if all(part.steps is None and part.base == parts[0].base for part in parts):
+            if all(part.bits is None for part in parts):
+                return cls(count, parts[0].base)
+            if not any(part.bits is None or part.bits.any() for part in parts):
+                return cls.nulls(count)
         valid = None
         if any(part.bits is not None for part in parts):
             valid = np.concatenate([np.ones(p.count, bool) if (v := p.valid()) is None else v for p in parts])
@@ -76,12 +86,21 @@ class Narrow:
         if self.steps is None:
             values = np.full(self.count if rows is None else len(rows), self.base, np.int64)
         else:
-            values = (self.steps if rows is None else self.steps[rows]).astype(np.int64)
+            values = (self.steps if rows is None else self.steps[rows]).astype(np.int64, copy=rows is None)
             if self.base:
                 values += self.base
         if self.bits is not None:
             values[~self._flags(rows)] = 0
         return values
+
+    def listed(self, rows: Rows) -> list[int]:
+        """The `numbers` of some rows, one by one."""
+        if self.bits is not None or len(rows) > _FEW:
+            return self.numbers(rows).tolist()  # type: ignore[no-any-return]
+        if self.steps is None:
+            return [self.base] * len(rows)
+        base, step = self.base, self.steps.item
+        return [base + step(row) for row in rows.tolist()]
 
     def valid(self, rows: Rows | None = None) -> Flags | None:
         """Which of some rows, or of all, are not null; None where no row is."""
