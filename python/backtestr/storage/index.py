@@ -15,11 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtestr.errors import LogCorruptError
+from backtestr.machine import give_back_memory
 from backtestr.storage.commit import INDEX, LAST_ROW
 from backtestr.storage.narrow import Flags, Narrow, Numbers, Rows, from_arrow, to_arrow
 
 _AT_ONCE: Final = 131_072
 """Entries that are packed, or given back, at once: as they come they take ten times the memory."""
+
+_LARGE: Final = 100_000
+"""Rows for which it is worth some milliseconds to hold no more memory than they need."""
 
 _FILE, _LAST = "file_id", "last"
 _LAST_OF: Final = {f"{_LAST}.{column.name}": column for column in LAST_ROW}
@@ -149,8 +153,15 @@ class Index:
 
     @cached_property
     def _places(self) -> _Places:
-        key = self._key()
-        return _Places.of(key, self.numbers("min_ns"), math.prod(len(self.texts[name]) for name in _KEYS))
+        keys = math.prod(len(self.texts[name]) for name in _KEYS)
+        places = _Places.of(self._key(), self.columns["min_ns"].numbers(), keys)
+        self.end_of_work()
+        return places
+
+    def end_of_work(self) -> None:
+        """Give the memory of work on all rows back, where they are many."""
+        if self.count > _LARGE:
+            give_back_memory()
 
     def lookup(self, symbols: Sequence[str], timeframe: str | None, basis: str | None) -> tuple[Numbers, Rows]:
         """The rows of some symbols by time, one symbol behind the other, and the position of the symbol of each."""
@@ -208,6 +219,7 @@ class Index:
         found["min_ns"] = np.minimum.reduceat(self.numbers("min_ns", rows), edges).tolist()
         found["max_ns"] = np.maximum.reduceat(self.numbers("max_ns", rows), edges).tolist()
         of_each = zip(names, zip(*found.values(), strict=True), strict=True)
+        self.end_of_work()
         return {name: dict(zip(found, values, strict=True)) for name, values in sorted(of_each)}
 
     @cached_property

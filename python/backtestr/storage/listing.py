@@ -137,6 +137,7 @@ class Listing:
                 packed = packed.without(is_gone)
         if fresh.num_rows > max(_UNPACKED, packed.count // 16):
             packed, fresh = Index.join([packed, Index.of(fresh, _by_id(files, packed.files))]), NO_INDEX
+            packed.end_of_work()
         return Listing(files, packed, fresh)
 
     @cached_property
@@ -229,6 +230,8 @@ class Listing:
         found: list[list[Span]] = [[] for _ in symbols]
         for part in self._parts:
             owners, rows = part.lookup(symbols, timeframe, basis)
+            if not len(rows):
+                continue
             keep = (part.columns["max_ns"].numbers(rows) >= low) & (part.columns["min_ns"].numbers(rows) < high)
             rows = rows[keep]
             files = self.file_by_id.at(part.columns["file_id"].listed(rows))
