@@ -181,14 +181,24 @@ class Index:
         places, rows = self._places.all_rows(keys)
         return np.array(owners, np.int64)[places], rows
 
-    def newest(self, symbols: Sequence[str]) -> tuple[Numbers, Rows, Numbers]:
-        """The rows with the newest tick of each symbol, the position of the symbol of each, and the instant."""
-        owners, rows = self.lookup(symbols, None, None)
-        times = self.columns["max_ns"].numbers(rows) if len(rows) else _NONE
-        begins = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(owners)])
+    @cached_property
+    def _newest(self) -> tuple[Numbers, Rows, Numbers]:
+        """The rows with the newest tick of each symbol: the symbol's code, ascending, the row, and the instant."""
+        codes, rows = self.lookup([str(name) for name in self._codes[0]], None, None)
+        times = self.columns["max_ns"].numbers(rows)
+        begins = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])[: len(codes)])
         highest = np.maximum.reduceat(times, begins) if len(rows) else _NONE
         keep = times == np.repeat(highest, np.diff(np.append(begins, len(rows))))
-        return owners[keep], rows[keep], times[keep]
+        found = codes[keep], rows[keep], times[keep]
+        self.end_of_work()
+        return found
+
+    def newest(self, symbols: Sequence[str]) -> tuple[Numbers, Rows, Numbers]:
+        """The rows with the newest tick of each symbol: the position of the symbol, the row, and the instant."""
+        codes, rows, times = self._newest
+        wanted = np.array([self._codes[0].get(name, -1) for name in symbols], np.int64)
+        owners, places = _ranges(codes.searchsorted(wanted), codes.searchsorted(wanted, "right"))
+        return owners, rows[places], times[places]
 
     def of_symbols(self, symbols: Iterable[str]) -> Rows:
         """The rows of some symbols, bars of all timeframes too, ascending."""
@@ -212,9 +222,9 @@ class Index:
         stops = starts[first + len(of_basis) :: len(of_timeframe) * len(of_basis)]
         has_ticks = begins < stops
         names = [str(name) for name, has in zip(of_symbol, has_ticks.tolist(), strict=True) if has]
-        begins, counts = begins[has_ticks], (stops - begins)[has_ticks]
-        edges = np.cumsum(counts) - counts
-        rows = self._places.order[np.repeat(begins - edges, counts) + np.arange(counts.sum())]
+        begins, stops = begins[has_ticks], stops[has_ticks]
+        edges = np.cumsum(stops - begins) - (stops - begins)
+        rows = self._places.order[_ranges(begins, stops)[1]]
         found = {name: np.add.reduceat(self.numbers(name, rows), edges).tolist() for name in _SUMS}
         found["min_ns"] = np.minimum.reduceat(self.numbers("min_ns", rows), edges).tolist()
         found["max_ns"] = np.maximum.reduceat(self.numbers("max_ns", rows), edges).tolist()
@@ -269,9 +279,15 @@ class _Places:
     def all_rows(self, keys: Numbers) -> tuple[Numbers, npt.NDArray[np.int32]]:
         """The rows of some keys, and the position of the key of each."""
         firsts = self.starts[keys].astype(np.int64)
-        counts = self.starts[keys + 1] - firsts
-        shifts = np.repeat(firsts - np.cumsum(counts) + counts, counts)
-        return np.repeat(np.arange(len(keys)), counts), self.order[np.arange(len(shifts)) + shifts]
+        owners, places = _ranges(firsts, self.starts[keys + 1].astype(np.int64))
+        return owners, self.order[places]
+
+
+def _ranges(firsts: Numbers, stops: Numbers) -> tuple[Numbers, Numbers]:
+    """The numbers of some ranges, one behind the other, and the position of the range of each."""
+    counts = stops - firsts
+    shifts = np.repeat(firsts - np.cumsum(counts) + counts, counts)
+    return np.repeat(np.arange(len(counts)), counts), np.arange(len(shifts)) + shifts
 
 
 def _starts(key: Numbers, keys: int) -> npt.NDArray[np.int32]:
