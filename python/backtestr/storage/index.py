@@ -184,14 +184,17 @@ class Index:
     @cached_property
     def _newest(self) -> tuple[Numbers, Rows, Numbers]:
         """The rows with the newest tick of each symbol: the symbol's code, ascending, the row, and the instant."""
+        found = self._find_newest()
+        self.end_of_work()
+        return found
+
+    def _find_newest(self) -> tuple[Numbers, Rows, Numbers]:
         codes, rows = self.lookup([str(name) for name in self._codes[0]], None, None)
         times = self.columns["max_ns"].numbers(rows)
         begins = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])[: len(codes)])
         highest = np.maximum.reduceat(times, begins) if len(rows) else _NONE
         keep = times == np.repeat(highest, np.diff(np.append(begins, len(rows))))
-        found = codes[keep], rows[keep], times[keep]
-        self.end_of_work()
-        return found
+        return codes[keep], rows[keep], times[keep]
 
     def newest(self, symbols: Sequence[str]) -> tuple[Numbers, Rows, Numbers]:
         """The rows with the newest tick of each symbol: the position of the symbol, the row, and the instant."""
@@ -213,6 +216,11 @@ class Index:
     @cached_property
     def symbols(self) -> dict[str, dict[str, int]]:
         """Ticks per symbol: rows, first and last instant (ns), and rows of each tick type; by name."""
+        found = self._count_symbols()
+        self.end_of_work()
+        return found
+
+    def _count_symbols(self) -> dict[str, dict[str, int]]:
         if not self.count or None not in self._codes[1]:
             return {}
         of_symbol, of_timeframe, of_basis = self._codes
@@ -229,7 +237,6 @@ class Index:
         found["min_ns"] = np.minimum.reduceat(self.numbers("min_ns", rows), edges).tolist()
         found["max_ns"] = np.maximum.reduceat(self.numbers("max_ns", rows), edges).tolist()
         of_each = zip(names, zip(*found.values(), strict=True), strict=True)
-        self.end_of_work()
         return {name: dict(zip(found, values, strict=True)) for name, values in sorted(of_each)}
 
     @cached_property
