@@ -117,11 +117,16 @@ def test_rows_of_a_file_that_is_not_listed_are_refused() -> None:
         Listing.of(files_of(["f"]), table)
 
 
-KEYS = st.sampled_from([(None, None), ("1m", "trade"), ("1m", "mid"), ("1h", "mid")])
+KEYS = st.sampled_from([(None, None), (None, None), ("1m", "trade"), ("1m", "mid"), ("1h", "mid")])
 ENTRY = st.tuples(st.sampled_from("ABC"), KEYS, st.integers(-4, 4), st.integers(0, 3))
 STEP = st.tuples(
-    st.lists(st.tuples(st.sampled_from("fghij"), st.lists(ENTRY, max_size=4)), max_size=3, unique_by=lambda f: f[0]),
-    st.sets(st.sampled_from("fghij")),
+    st.lists(
+        st.tuples(st.sampled_from("fghijklmno"), st.lists(ENTRY, min_size=1, max_size=6)),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda file: file[0],
+    ),
+    st.sets(st.sampled_from("fghijklmno"), max_size=2),
 )
 
 
@@ -146,7 +151,7 @@ def entries(file_id: str, made: list[tuple[str, tuple[str | None, str | None], i
         }
 
 
-@given(st.lists(st.lists(STEP, min_size=1, max_size=2), max_size=6), st.integers(0, 6))
+@given(st.lists(st.lists(STEP, min_size=1, max_size=2), min_size=2, max_size=5), st.integers(0, 12))
 def test_versions_are_those_of_a_plain_list(runs: list[list[Any]], unpacked: int) -> None:
     made, files, plain = Listing(), list[str](), list[dict[str, Any]]()
     with mock.patch.object(listing, "_UNPACKED", unpacked):
