@@ -48,45 +48,51 @@ def listed(count: int, first: int = 0) -> Listing:
         },
         schema=FILES,
     )
-    return Listing(files, _index(number, ids, low, high))
+    return Listing.of(files, _index(number, ids, low, high))
 
 
 def _index(number: Any, ids: list[str], low: Any, high: Any) -> pa.Table:
-    count = len(ids) * PER_FILE
+    """Entries with nothing in them that is small because it is always the same: every last tick has all columns."""
+    count, draw = len(ids) * PER_FILE, np.random.default_rng(int(number[0]))
     within = np.tile(np.arange(PER_FILE), len(ids))
     symbol = (np.repeat(number, PER_FILE) * PER_FILE + within) % SYMBOLS
     names = pa.array([f"S{n:04}" for n in range(SYMBOLS)])
-    low, high = np.repeat(low, PER_FILE), np.repeat(high, PER_FILE)
-    price = pa.array(symbol + 100).cast(pa.decimal128(38, 0)).cast(pa.decimal128(18, 8))
-    fixed = {"symbol": names.take(symbol), "timestamp_utc": pa.array(high, pa.timestamp("ns", "UTC")), "price": price}
-    last = []
-    for field in INDEX.field("last").type:
-        if field.name in fixed:
-            last.append(fixed[field.name])
-        elif field.nullable:
-            last.append(pa.nulls(count, field.type))
-        else:
-            last.append(pa.array(np.ones(count, np.int64)).cast(field.type))
-    columns = {
-        "file_id": pa.array(ids).take(np.repeat(np.arange(len(ids)), PER_FILE)),
-        "symbol": fixed["symbol"],
-        "timeframe": pa.nulls(count, pa.string()),
-        "price_basis": pa.nulls(count, pa.string()),
-        "first_group": pa.array(within, pa.int32()),
-        "groups": pa.array(np.ones(count), pa.int32()),
-        "first_row": within * 10_000,
-        "rows": np.full(count, 10_000),
+    rows = draw.integers(5_000, 15_000, (len(ids), PER_FILE))
+    first_sequence = np.repeat(number, PER_FILE) * 10_000_000 + draw.integers(0, 10_000_000, count)
+    low = np.repeat(low, PER_FILE) + draw.integers(0, 1_000_000_000, count)
+    high = np.repeat(high, PER_FILE) - draw.integers(0, 1_000_000_000, count)
+    made = {
+        "symbol": names.take(symbol),
+        "first_group": within,
+        "groups": np.ones(count),
+        "first_row": (np.cumsum(rows, axis=1) - rows).ravel(),
+        "rows": rows.ravel(),
         "min_ns": low,
         "max_ns": high,
-        "min_sequence": np.zeros(count, np.int64),
-        "max_sequence": np.full(count, 9_999),
-        "trades": np.full(count, 10_000),
-        "bids": np.zeros(count, np.int64),
-        "asks": np.zeros(count, np.int64),
-        "composites": np.zeros(count, np.int64),
-        "last": pa.StructArray.from_arrays(last, fields=list(INDEX.field("last").type)),
+        "min_sequence": first_sequence,
+        "max_sequence": first_sequence + rows.ravel(),
+        "trades": rows.ravel(),
+        "last": _last_ticks(draw, names.take(symbol), high, first_sequence + rows.ravel()),
     }
-    return pa.table(columns, schema=INDEX)
+    made |= {name: np.zeros(count) for name in ("bids", "asks", "composites")}
+    columns = {field.name: made.get(field.name, [None] * count) for field in INDEX if field.name != "file_id"}
+    file_ids = pa.array(ids).take(np.repeat(np.arange(len(ids)), PER_FILE))
+    return pa.table({"file_id": file_ids, **columns}, schema=INDEX)
+
+
+def _last_ticks(draw: Any, symbols: pa.Array, times: Any, sequences: Any) -> pa.Array:
+    count = len(symbols)
+    made = {"symbol": symbols, "timestamp_utc": times, "sequence": sequences, "epoch": np.zeros(count, np.int64)}
+    made |= {"tick_type": np.zeros(count, np.int8), "feed_id": np.ones(count, np.uint16)}
+    made |= {"exchange_id": draw.integers(0, 20, count).astype(np.uint16)}
+    made |= {"conditions": pa.array(["@", "@ T", "F"]).take(draw.integers(0, 3, count))}
+    fields = list(INDEX.field("last").type)
+    for field in fields:
+        if pa.types.is_decimal(field.type):
+            cents = pa.array(draw.integers(1, 10_000_000, count))
+            made[field.name] = cents.cast(pa.decimal128(19, 0)).cast(pa.decimal128(38, 2)).cast(field.type)
+    arrays = [pa.array(made[field.name]).cast(field.type) for field in fields]
+    return pa.StructArray.from_arrays(arrays, fields=fields)
 
 
 def make_store(path: Path, *, files: int, tail_bytes: int) -> int:
@@ -121,7 +127,7 @@ def loads(first: int) -> Iterator[Commit]:
         count = int(draw.integers(1, 20))
         new = listed(count, first)
         first += count
-        yield Commit("ingest", new.files, new.index, note={"source": "csv", "rows_in": count * 100_000})
+        yield Commit("ingest", new.files, new.rows(), note={"source": "csv", "rows_in": count * 100_000})
 
 
 def _batches() -> Iterator[Commit]:

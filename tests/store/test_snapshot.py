@@ -149,7 +149,7 @@ def test_spans_are_those_of_their_key_by_time(rows: list[tuple[tuple[str, str | 
         for number, ((symbol, timeframe, basis), low) in enumerate(rows)
     ]
     files = pa.Table.from_pylist([{"file_id": "f", **FILE}], Version().files.schema)
-    version = Version(1, 0, Listing(files, pa.Table.from_pylist(made, INDEX)))
+    version = Version(1, 0, Listing.of(files, pa.Table.from_pylist(made, INDEX)))
     for key in {key for key, _ in rows} | {("A", None, None), ("Z", "1m", "mid")}:
         expected = sorted((low, number) for number, (other, low) in enumerate(rows) if other == key)
         found = version.listing.spans(key[0], timeframe=key[1], basis=key[2])

@@ -249,8 +249,7 @@ def test_an_index_that_is_wrong_is_found(path: Path) -> None:
         storage = store._readable()
         file = storage.journal.begin().of("ticks")[0]
         version = storage.journal.version
-        mine = [value == file.file_id for value in version.index["file_id"].to_pylist()]
-        index = version.index.filter(pa.array(mine))
+        index = version.listing.of_files([file.file_id])
         for name in ("first_row", "rows", "min_ns", "max_ns", "groups", "trades", "max_sequence"):
             values = index[name].to_pylist()
             values[0] += 1

@@ -202,9 +202,8 @@ class _Sequences:
         if feed_id not in self._of_feed:
             owned = self._version.tables["symbol_feeds"]
             mine = owned.filter(pc.equal(owned["feed_id"], feed_id))["symbol"]
-            index = self.listing.index
-            of_ticks = pc.and_(pc.is_null(index["timeframe"]), pc.is_in(index["symbol"], mine.combine_chunks()))
-            stored = pc.max(index["max_sequence"].filter(of_ticks)).as_py()
+            index = self.listing.of_symbols(mine.to_pylist(), ["timeframe", "max_sequence"])
+            stored = pc.max(index["max_sequence"].filter(pc.is_null(index["timeframe"]))).as_py()
             self._of_feed[feed_id] = max(-1 if stored is None else stored, self._live_feed.get(feed_id, -1))
         return self._of_feed[feed_id] + 1
 

@@ -51,10 +51,11 @@ def write_bars(storage: Storage, base: Version, bars: pa.Table, stale: Windows, 
 
 
 def _stale_files(base: Version, stale: Windows) -> dict[str, list[str]]:
-    index = base.index.filter(pc.is_valid(base.index["timeframe"]))
-    index = index.filter(pc.is_in(index["symbol"], pa.array(list(stale), pa.string())))
+    names = ("file_id", "symbol", "min_ns", "max_ns")
+    index = base.listing.of_symbols(list(stale), [*names, "timeframe"])
+    index = index.filter(pc.is_valid(index["timeframe"]))
     files: dict[str, set[str]] = {}
-    columns = (index[name].to_pylist() for name in ("file_id", "symbol", "min_ns", "max_ns"))
+    columns = (index[name].to_pylist() for name in names)
     for file_id, symbol, low, high in zip(*columns, strict=True):
         if high >= stale[symbol][0] and low < stale[symbol][1]:
             files.setdefault(file_id, set()).add(symbol)

@@ -43,9 +43,9 @@ def _windows(base: Version, file_ids: set[str], symbols: set[str]) -> dict[str, 
     """The whole coarsest buckets to make anew, by symbol."""
     step = coarsest(base.timeframes)
     windows: dict[str, tuple[int, int]] = {}
-    is_bar = pc.is_valid(base.index["timeframe"])
-    columns = ("file_id", "symbol", "min_ns", "max_ns")
-    rows = zip(*(base.index[name].to_pylist() for name in columns), is_bar.to_pylist(), strict=True)
+    index = base.listing.rows(["file_id", "symbol", "min_ns", "max_ns", "timeframe"])
+    is_bar = pc.is_valid(index["timeframe"])
+    rows = zip(*(column.to_pylist() for column in index.columns[:-1]), is_bar.to_pylist(), strict=True)
     for file_id, symbol, low, high, of_bars in rows:
         if symbol in symbols or (of_bars and file_id in file_ids):
             first, last = windows.get(symbol, (low, high))

@@ -114,11 +114,11 @@ def collect_garbage(storage: Storage, *, retention_s: float, grace_s: float, dry
     snapshots = {path: read_snapshot(layout, path) for path in listed_snapshots(layout)}
     good = {path: held for path, held in snapshots.items() if held is not None}
     known = known_files(version.files, *(held.files for held in good.values())) | log.added
-    first = layout.segments()[0]
+    first, current = layout.segments()[0], {*version.file_by_id}
     held_by: Counter[str] = Counter()
     dead = []
     for path, file in known.items():
-        if file.file_id in version.file_by_id:
+        if file.file_id in current:
             continue
         gone_at = log.removals.get(file.file_id, first - 1)
         if not (layout.root / path).exists():

@@ -165,11 +165,10 @@ def revert_to(storage: Storage, version: Version) -> Version:
     }
     if not back and not gone and not whole and not version.live:
         return current
-    ids = pa.array(sorted(back), pa.string())
     commit = Commit(
         "revert",
-        added=_of_files(version.files, ids),
-        index=_of_files(version.index, ids),
+        added=_listed(version, back),
+        index=version.listing.of_files(back),
         removed=tuple(sorted(gone)),
         whole=whole,
         live=version.live.tables(),
@@ -222,20 +221,19 @@ from ((from a except from b) union all (from b except from a))
 
 
 def _only(version: Version, file_ids: set[str]) -> Version:
-    ids = pa.array(sorted(file_ids), pa.string())
-    return replace(version, listing=Listing(_of_files(version.files, ids), _of_files(version.index, ids)))
+    return replace(version, listing=Listing.of(_listed(version, file_ids), version.listing.of_files(file_ids)))
 
 
-def _of_files(rows: pa.Table, ids: pa.Array) -> pa.Table:
-    return rows.filter(pc.is_in(rows["file_id"], ids))
+def _listed(version: Version, file_ids: set[str]) -> pa.Table:
+    return version.files.filter(pc.is_in(version.files["file_id"], pa.array(list(file_ids), pa.string())))
 
 
 def _names(version: Version) -> list[str]:
-    return version.index["symbol"].unique().to_pylist()  # type: ignore[no-any-return]
+    return version.listing.rows(["symbol"])["symbol"].unique().to_pylist()  # type: ignore[no-any-return]
 
 
 def _bars(storage: Storage, version: Version, symbol: str) -> pa.Table:
-    keys = version.index.filter(pc.equal(version.index["symbol"], symbol)).select(["timeframe", "price_basis"])
+    keys = version.listing.of_symbols([symbol], ["timeframe", "price_basis"])
     pairs = keys.drop_null().group_by(keys.column_names).aggregate([]).to_pylist()
     parts = [storage.reader.bars(version, [symbol], pair["timeframe"], pair["price_basis"]) for pair in pairs]
     return pa.concat_tables(parts or [storage.reader.bars(version, [], "1m", "trade")])

@@ -45,7 +45,7 @@ def compare_bars(reader: Reader, version: Version, symbol: str) -> tuple[int, li
 def _compare(
     reader: Reader, version: Version, symbol: str, basis: str, *, is_stored: bool
 ) -> Iterator[tuple[int, Problem | None]]:
-    known = set(version.index["timeframe"].unique().drop_null().to_pylist())
+    known = set(version.listing.rows(["timeframe"])["timeframe"].unique().drop_null().to_pylist())
     reached: dict[str, int | None] = dict.fromkeys([*version.timeframes, *sorted(known - set(version.timeframes))])
     wrong: set[str] = set()
     made = computed_bars(reader, version, symbol, basis, version.timeframes) if is_stored else iter(())

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from backtestr.models import RepairReport
 from backtestr.persist.verify import Tell, look, orphans_of
 from backtestr.storage import Storage
@@ -96,5 +94,4 @@ def aged_orphans(storage: Storage, known: Iterable[str], grace_s: float) -> tupl
 
 
 def _symbols(version: Version, file_id: str) -> set[str]:
-    rows = version.index.filter(pc.equal(version.index["file_id"], file_id))
-    return set(rows["symbol"].to_pylist())
+    return set(version.listing.of_files([file_id])["symbol"].to_pylist())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -166,7 +165,7 @@ def _check_files(storage: Storage, version: Version, found: Findings, tell: Tell
     current = set(version.files["path"].to_pylist())
     past_paths = sorted(found.known.keys() - current)
     total = len(current) + len(past_paths)
-    for done, (file, index) in enumerate(_indexed(version)):
+    for done, (file, index) in enumerate(version.listing.by_file()):
         if tell is not None:
             tell(done, total, f"checking {file.path}")
         wrong = prove_file(layout, reader, file, index)
@@ -216,24 +215,11 @@ def _check_bars(storage: Storage, version: Version, found: Findings, tell: Tell 
     found.counts["bars_compared"] = compared
 
 
-def _indexed(version: Version) -> Iterator[tuple[File, pa.Table]]:
-    """Every file of a version with its rows of the index, found by one sort."""
-    ids = version.index["file_id"].combine_chunks().dictionary_encode()
-    codes = ids.indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    bounds = np.searchsorted(codes[order], np.arange(len(ids.dictionary) + 1))
-    places = {file_id: place for place, file_id in enumerate(ids.dictionary.to_pylist())}
-    for file in listed_files(version.files):
-        place = places.get(file.file_id)
-        mine = order[:0] if place is None else order[bounds[place] : bounds[place + 1]]
-        yield file, version.index.take(pa.array(mine, pa.int64()))
-
-
 def same_version(one: Version, other: Version) -> bool:
     """Whether two versions hold the same."""
-    if (one.lsn, one.time_ns) != (other.lsn, other.time_ns):
+    if (one.lsn, one.time_ns, one.listing.entries) != (other.lsn, other.time_ns, other.listing.entries):
         return False
-    pairs = [(one.files, other.files), (one.index, other.index)]
+    pairs = [(one.files, other.files), *zip(one.listing.pieces(), other.listing.pieces(), strict=True)]
     pairs += [(one.tables[name], other.tables[name]) for name in SMALL_TABLES]
     live, others = one.live.numbered(), other.live.numbered()
     pairs += [(_plain(live[name]), _plain(others[name])) for name in live.keys() & others.keys()]

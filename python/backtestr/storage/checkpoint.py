@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from backtestr._native import crc32c, sync_file, sync_folder
-from backtestr.storage.commit import to_ipc
+from backtestr.errors import LogCorruptError
+from backtestr.storage.commit import FILES, INDEX, to_ipc
 from backtestr.storage.layout import Layout, make_folders
 from backtestr.storage.listing import Listing
 from backtestr.storage.live import Batches, Live
@@ -31,10 +32,13 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 def write_snapshot(layout: Layout, version: Version) -> Path:
     """Write a durable version to a file that appears whole or not at all."""
     make_folders(layout.snapshots)
-    parts = {"files": version.files, "index": version.index, **version.tables}
-    parts |= {f"{_LIVE}{name}": rows for name, rows in version.live.numbered().items()}
-    parts[_BATCHES] = version.batches.to_table(version.lsn)
-    bodies = {name: to_ipc(rows.combine_chunks(), _OPTIONS) for name, rows in parts.items()}
+    small = {**version.tables, **{f"{_LIVE}{name}": rows for name, rows in version.live.numbered().items()}}
+    small[_BATCHES] = version.batches.to_table(version.lsn)
+    bodies = {
+        "files": to_ipc(FILES, [version.files.combine_chunks()], _OPTIONS),
+        "index": to_ipc(INDEX, version.listing.pieces(), _OPTIONS),
+        **{name: to_ipc(rows.schema, [rows.combine_chunks()], _OPTIONS) for name, rows in small.items()},
+    }
     head = {
         "store_id": layout.check(),
         "lsn": version.lsn,
@@ -100,24 +104,27 @@ def listed_snapshots(layout: Layout) -> list[Path]:
 def read_snapshot(layout: Layout, path: Path) -> Version | None:
     """The version in a snapshot; None where the file is gone, is not what was written, or is another store's."""
     try:
-        data = path.read_bytes()
-        length, crc, magic = _TRAILER.unpack(data[-_TRAILER.size :])
-        body = memoryview(data)[: -_TRAILER.size]
-        if magic != _MAGIC or crc32c(data[: -_TRAILER.size]) != crc:
+        with path.open("rb") as file:
+            body = file.read(max(path.stat().st_size - _TRAILER.size, 0))
+            length, crc, magic = _TRAILER.unpack(file.read())
+        if magic != _MAGIC or crc32c(body) != crc:
             return None
-        head = json.loads(bytes(body[len(body) - length :]))
+        head = json.loads(body[len(body) - length :])
         if head["lsn"] != int(path.stem) or head["store_id"] != layout.check():
             return None
-        at, tables = 0, {}
+        at, streams, whole = 0, {}, pa.py_buffer(body)
         for name, size in head["sections"].items():
-            tables[name] = pa.ipc.open_stream(pa.py_buffer(body[at : at + size])).read_all()
+            streams[name] = pa.ipc.open_stream(whole.slice(at, size))
             at += size
+        index = streams.pop("index")
+        tables = {name: stream.read_all() for name, stream in streams.items()}
         small = {name: tables.get(name, schema.empty_table()) for name, (schema, _) in SMALL_TABLES.items()}
         live = {name.removeprefix(_LIVE): rows for name, rows in tables.items() if name.startswith(_LIVE)}
         batches = Batches.from_table(tables[_BATCHES]) if _BATCHES in tables else Batches()
-        listing = Listing(tables["files"], tables["index"])
+        # the index, as it is there, takes ten times the memory it is kept in
+        listing = Listing.of(tables["files"], (pa.Table.from_batches([batch]) for batch in index))
         return Version(head["lsn"], head["time_ns"], listing, small, Live.from_numbered(live), batches)
-    except (OSError, struct.error, ValueError, KeyError, pa.ArrowException):
+    except (OSError, struct.error, ValueError, KeyError, LogCorruptError, pa.ArrowException):
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,7 +208,7 @@ _compressor = _Compressor()
 
 
 def _pack(table: pa.Table) -> bytes:
-    return _compressor.compress(to_ipc(table, _PLAIN))
+    return _compressor.compress(to_ipc(table.schema, [table], _PLAIN))
 
 
 def _from_packed(bodies: Sequence[bytes]) -> list[pa.Table]:
@@ -220,9 +220,10 @@ def _from_packed(bodies: Sequence[bytes]) -> list[pa.Table]:
     return [pa.ipc.open_stream(pa.py_buffer(stream)).read_all() for stream in streams]
 
 
-def to_ipc(table: pa.Table, options: pa.ipc.IpcWriteOptions) -> pa.Buffer:
-    """A table as an Arrow IPC stream."""
+def to_ipc(schema: pa.Schema, parts: Iterable[pa.Table], options: pa.ipc.IpcWriteOptions) -> pa.Buffer:
+    """Rows in some tables, one behind the other, as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table)
+    with pa.ipc.new_stream(sink, schema, options=options) as writer:
+        for part in parts:
+            writer.write_table(part)
     return sink.getvalue()

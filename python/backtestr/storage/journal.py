@@ -85,7 +85,7 @@ class Journal:
 
     def _followed(self) -> Version:
         """The version after all durable commits: from the version there is, or else from a snapshot on."""
-        version = self.version
+        version, is_new = self.version, self._tail is None
         if self._tail is None:
             version = load_snapshot(self._layout)
             self._tail = LogReader(self._layout.log, version.lsn)
@@ -93,6 +93,9 @@ class Journal:
         try:
             for records in _segments(self._tail):
                 version = version.apply_all(records)
+            if is_new:
+                # what was read is several times what is kept of it
+                version.listing.packed.end_of_work()
             return self._known(version)
         except BaseException:
             # the records were taken from the reader, and must be met again
@@ -115,6 +118,7 @@ class Journal:
             base = base.apply_all(_decoded(wanted))
             if len(wanted) < len(found):
                 break
+        base.listing.packed.end_of_work()
         return self._known(base)
 
     def checkpoint(self) -> Version:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtestr.errors import ArgumentError, SymbolNotFoundError
 from backtestr.models import BarSpec, Timeframe
 from backtestr.storage.commit import Commit
-from backtestr.storage.listing import File, Listing
+from backtestr.storage.listing import File, Files, Listing
 from backtestr.storage.live import Batches, Live, joined_counts
 
 _ID, _TEXT = pa.uint16(), pa.string()
@@ -72,7 +71,6 @@ class Version:
         """The version after some commits (LSN, commit time in ns, what it says), oldest first."""
         if not records:
             return self
-        removals = {file_id: place for place, (*_, commit) in enumerate(records) for file_id in commit.removed}
         tables = dict(self.tables)
         for *_, commit in records:
             tables |= {name: rows.cast(SMALL_TABLES[name][0]) for name, rows in commit.whole.items()}
@@ -83,12 +81,7 @@ class Version:
             live = live.after(commit.settles).grown(lsn, commit.live)
             if commit.batch is not None:
                 self.batches.add(commit.batch, lsn)
-        listing = self.listing
-        if removals or any(commit.added.num_rows for *_, commit in records):
-            listing = Listing(
-                _standing([self.files, *(commit.added for *_, commit in records)], removals),
-                _standing([self.index, *(commit.index for *_, commit in records)], removals),
-            )
+        listing = self.listing.after([commit for *_, commit in records])
         lsn, time_ns, _ = records[-1]
         return replace(self, lsn=lsn, time_ns=time_ns, listing=listing, tables=tables, live=live)
 
@@ -103,12 +96,7 @@ class Version:
         return self.listing.files
 
     @property
-    def index(self) -> pa.Table:
-        """Rows of `INDEX`."""
-        return self.listing.index
-
-    @property
-    def file_by_id(self) -> dict[str, File]:
+    def file_by_id(self) -> Files:
         """All files, by id."""
         return self.listing.file_by_id
 
@@ -210,35 +198,6 @@ def price_bases(counts: Sequence[int]) -> tuple[str, ...]:
     if composites:
         return ("mid",)
     return tuple(name for name, count in (("bid", bids), ("ask", asks)) if count)
-
-
-def _standing(parts: Sequence[pa.Table], removals: Mapping[str, int]) -> pa.Table:
-    """Rows of files that no later record removed; parts are those held before and those of each record."""
-    rows = pa.concat_tables(parts)
-    if not removals:
-        return _joined_ends(rows)
-    is_removed = pc.is_in(rows["file_id"], pa.array(list(removals), pa.string()))
-    keep = np.ones(rows.num_rows, dtype=bool)
-    suspects = np.flatnonzero(is_removed.to_numpy())
-    # A file that came again after its removal is there.
-    place = np.searchsorted(np.cumsum([part.num_rows for part in parts]), suspects, "right") - 1
-    last = [removals[file_id] for file_id in rows["file_id"].filter(is_removed).to_pylist()]
-    keep[suspects] = place >= np.array(last, np.int64)
-    return rows.filter(pa.array(keep))
-
-
-def _joined_ends(rows: pa.Table) -> pa.Table:
-    """The rows in few chunks, each more than twice the next: every row is copied but a few times as a table grows."""
-    chunks = rows.to_batches()
-    kept = len(chunks)
-    count = 0
-    while kept and chunks[kept - 1].num_rows <= 2 * count + chunks[-1].num_rows:
-        kept -= 1
-        count += chunks[kept].num_rows
-    if len(chunks) - kept < 2:
-        return rows
-    first = rows.num_rows - count
-    return pa.concat_tables([rows.slice(0, first), rows.slice(first).combine_chunks()])
 
 
 def _upsert(old: pa.Table, new: pa.Table, key: Iterable[str]) -> pa.Table:
