@@ -17,11 +17,10 @@ from backtestr import config, machine
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.flush import settled
 from backtestr.instants import Instant, range_ns
-from backtestr.models import BarSpec, CacheStats, Plan, StoreInfo, VersionDiff
-from backtestr.persist.history import compare, held_version, read_history
+from backtestr.models import CacheStats, Plan
+from backtestr.persist.history import held_version
 from backtestr.persist.migrate import create_store, known_schema
 from backtestr.query.cut import Cut
-from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
 from backtestr.query.planning import plan_request, plan_sql
 from backtestr.query.request import read_bars, read_latest, read_ticks
@@ -294,37 +293,6 @@ class StoreReader:
         """
         check_table(name)
         return self.sql(f"select * from {name} order by {', '.join(KEYS[name])}", as_of=as_of)
-
-    def symbols(self) -> list[str]:
-        """All symbols, by name."""
-        return list(self._version().symbols)
-
-    def info(self) -> StoreInfo:
-        """What the store holds and how much it takes on disk."""
-        return describe(self._readable(), self._version(), read_only=self._read_only)
-
-    def quarantine(self) -> Frame:
-        """Rejected rows with reason, source line and raw text."""
-        return self.sql("select * from quarantine order by source, member, line")
-
-    @property
-    def bar_spec(self) -> BarSpec:
-        """The bar specification in force: which ticks make bars."""
-        return self._version().bar_spec
-
-    def history(self) -> Frame:
-        """The commits that the log has, oldest first: LSN, time, kind, files added and removed, tags, a note (JSON)."""
-        return Frame(read_history(self._readable(), self._version()))
-
-    def diff(self, old: int | Instant, new: int | Instant | None = None) -> VersionDiff:
-        """What changed from one version to another, by default the newest: files, ticks, bars, symbols.
-
-        Raises:
-            VersionNotFoundError: there is no such version.
-        """
-        with self._reading(old) as (storage, before), self._reading(new) as (_, after):
-            session = self._opened_session()
-            return compare(storage, before, after, partial(self._in_files, storage, session))
 
     def cache_stats(self) -> dict[str, CacheStats]:
         """What each cache holds and did: ``hot``, rows of ticks and bars in memory.

@@ -1,0 +1,47 @@
+"""What a store tells of itself: its symbols, size, rules and past."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from backtestr.instants import Instant
+from backtestr.models import BarSpec, StoreInfo, VersionDiff
+from backtestr.persist.history import compare, read_history
+from backtestr.query.describe import describe
+from backtestr.query.frame import Frame
+from backtestr.reader import StoreReader
+
+
+class Overview(StoreReader):
+    """What can be asked of an open store beside its rows."""
+
+    def symbols(self) -> list[str]:
+        """All symbols, by name."""
+        return list(self._version().symbols)
+
+    def info(self) -> StoreInfo:
+        """What the store holds and how much it takes on disk."""
+        return describe(self._readable(), self._version(), read_only=self._read_only)
+
+    def quarantine(self) -> Frame:
+        """Rejected rows with reason, source line and raw text."""
+        return self.sql("select * from quarantine order by source, member, line")
+
+    @property
+    def bar_spec(self) -> BarSpec:
+        """The bar specification in force: which ticks make bars."""
+        return self._version().bar_spec
+
+    def history(self) -> Frame:
+        """The commits that the log has, oldest first: LSN, time, kind, files added and removed, tags, a note (JSON)."""
+        return Frame(read_history(self._readable(), self._version()))
+
+    def diff(self, old: int | Instant, new: int | Instant | None = None) -> VersionDiff:
+        """What changed from one version to another, by default the newest: files, ticks, bars, symbols.
+
+        Raises:
+            VersionNotFoundError: there is no such version.
+        """
+        with self._reading(old) as (storage, before), self._reading(new) as (_, after):
+            session = self._opened_session()
+            return compare(storage, before, after, partial(self._in_files, storage, session))
