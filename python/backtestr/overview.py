@@ -9,6 +9,7 @@ from backtestr.models import BarSpec, StoreInfo, VersionDiff
 from backtestr.persist.history import compare, read_history
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
+from backtestr.query.runs import as_table
 from backtestr.reader import StoreReader
 
 
@@ -45,3 +46,28 @@ class Overview(StoreReader):
         with self._reading(old) as (storage, before), self._reading(new) as (_, after):
             session = self._opened_session()
             return compare(storage, before, after, partial(self._in_files, storage, session))
+
+    def queries(self) -> Frame:
+        """The requests that were made of this store: what each kind took, most time in all first.
+
+        Requests of `ticks`, `bars` and `sql` are alike if only their values differ: statements without their constants,
+        other requests by timeframe, number of symbols and length of time. What other processes of the user asked for on
+        this machine is there too. They are kept in the folder ``state_dir``, and may be deleted.
+
+        Returns:
+            request, runs, rows and median_ms (medians of the newest runs), slowest_ms, total_ms, last_utc.
+
+        Example:
+            >>> import backtestr as bt, tempfile
+            >>> trades = {"ts": ["2024-01-02T14:30:00", "2024-01-02T14:30:40"], "price": [10, 12], "volume": [1, 3]}
+            >>> with bt.open(tempfile.mkdtemp(), state_dir=tempfile.mkdtemp()) as store:
+            ...     report = store.ingest(trades, symbol="A", feed="example")
+            ...     frames = [store.bars("A", timeframe) for timeframe in ("1m", "5m", "60s")]
+            ...     {row["request"]: row["runs"] for row in store.queries().to_pylist()} == {
+            ...         "bars of 1m: 1 symbol, all time": 2,
+            ...         "bars of 5m: 1 symbol, all time": 1,
+            ...     }
+            True
+        """
+        self._readable()
+        return Frame(as_table(self._runs.known()))

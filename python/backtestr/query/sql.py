@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from backtestr.query.routing import Route, routed
 from backtestr.query.values import Params, bound_values
 from backtestr.storage import Storage
 from backtestr.storage.computed import write_computed
-from backtestr.storage.layout import TICKS
+from backtestr.storage.layout import BARS, TICKS
 from backtestr.storage.session import Session
 from backtestr.storage.snapshot import SMALL_TABLES, Version
 
@@ -43,6 +43,15 @@ class Prepared:
     """Bars that are to be computed for it."""
     routes: list[Route]
     sources: list[Source]
+
+    def reads(self) -> Iterator[tuple[str, Part]]:
+        """Every part of a file that is read, with its table."""
+        for table, parts in self.parts.items():
+            yield from ((table, part) for part in parts)
+        for route in self.routes:
+            for piece in route.pieces:
+                table = TICKS if piece.timeframe is None else BARS
+                yield from ((table, part) for part in piece.parts)
 
 
 def prepare(
@@ -107,6 +116,13 @@ def run_sql(storage: Storage, session: Session, prepared: Prepared) -> pa.Table:
     Raises:
         SQLError: the engine refuses it.
     """
+    with ready_cursor(storage, session, prepared) as cursor:
+        return run_text(cursor, prepared.text, prepared)
+
+
+@contextlib.contextmanager
+def ready_cursor(storage: Storage, session: Session, prepared: Prepared) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A cursor that has what a statement reads."""
     version, named = prepared.version, prepared.named
     with contextlib.ExitStack() as cleanup:
         computed = None
@@ -115,13 +131,21 @@ def run_sql(storage: Storage, session: Session, prepared: Prepared) -> pa.Table:
             computed = cleanup.enter_context(session.scratch_file())
             write_computed(computed, storage.reader, version, named.timeframes, symbols)
         files = {table: [part.file for part in parts] for table, parts in prepared.parts.items()}
-        cursor = cleanup.enter_context(contextlib.closing(session.cursor(version, files, computed)))
-        try:
-            for name, frame in prepared.frames.items():
-                cursor.register(name, frame)
-            return _run(cursor, lambda: cursor.sql(prepared.text, params=prepared.values).to_arrow_table())
-        except (duckdb.Error, pa.ArrowException, UnicodeError, OverflowError, RuntimeError) as error:
-            raise SQLError(f"the query failed: {error}") from None
+        yield cleanup.enter_context(contextlib.closing(session.cursor(version, files, computed)))
+
+
+def run_text(cursor: duckdb.DuckDBPyConnection, text: str, prepared: Prepared) -> pa.Table:
+    """Run a text with a statement's values and frames.
+
+    Raises:
+        SQLError: the engine refuses it.
+    """
+    try:
+        for name, frame in prepared.frames.items():
+            cursor.register(name, frame)
+        return _run(cursor, lambda: cursor.sql(text, params=prepared.values).to_arrow_table())
+    except (duckdb.Error, pa.ArrowException, UnicodeError, OverflowError, RuntimeError) as error:
+        raise SQLError(f"the query failed: {error}") from None
 
 
 def _run(cursor: duckdb.DuckDBPyConnection, query: Callable[[], pa.Table]) -> pa.Table:

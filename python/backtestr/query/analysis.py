@@ -1,0 +1,52 @@
+"""One run of a request or statement that is made to be measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from backtestr.instants import range_ns
+from backtestr.models import Analysis
+from backtestr.query.cut import Cut
+from backtestr.query.request import read_bars, read_ticks
+from backtestr.query.sql import Prepared, ready_cursor, run_text
+from backtestr.storage import Storage
+from backtestr.storage.session import Session
+from backtestr.storage.snapshot import Version
+
+
+def analyze_request(storage: Storage, version: Version, clock: Callable[[], int], asked: Mapping[str, Any]) -> Analysis:
+    """Answer a request for bars of a timeframe, or for ticks without one, and measure it by a clock of ns."""
+    window = range_ns(asked.get("start"), asked.get("end"))
+    cut = Cut.parse(asked.get("limit"), asked.get("order", "asc"))
+    symbols, timeframe = asked.get("symbols"), asked.get("timeframe")
+    began = clock()
+    if timeframe is None:
+        rows = read_ticks(storage, version, symbols, *window, asked.get("columns"), cut)
+    else:
+        rows = read_bars(storage, version, symbols, timeframe, *window, asked.get("price"), cut)
+    return Analysis((clock() - began) / 1e6, rows.num_rows)
+
+
+def analyze_sql(storage: Storage, session: Session, prepared: Prepared, clock: Callable[[], int]) -> Analysis:
+    """Run a statement, and measure it by a clock of ns and by the engine's own counts.
+
+    Raises:
+        SQLError: the engine refuses it.
+    """
+    began = clock()
+    with ready_cursor(storage, session, prepared) as cursor:
+        told = run_text(cursor, f"explain (analyze, format json) {prepared.text}", prepared)
+    took = clock() - began
+    profile = json.loads(told.column(1)[0].as_py())
+    query, answer = profile["query"], profile["operator"][0]
+    while answer["type"] in {"RESULT_COLLECTOR", "EXPLAIN_ANALYZE"}:
+        (answer,) = answer["children"]
+    return Analysis(
+        took / 1e6,
+        answer["intermediate_rows"],
+        query["total_rows_scanned"],
+        query["total_bytes_scanned"],
+        query["total_row_groups_scanned"],
+    )
