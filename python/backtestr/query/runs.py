@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sized
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,7 +83,7 @@ class Runs:
         took = self.clock() - began
         size = rows.num_rows, rows.num_columns
         named = None if columns is None else len(columns)
-        self._note((took, self._now(), size, symbol_count(symbols), timeframe, window, named, limit is not None, price))
+        self._note((took, self._now(), size, window, timeframe, symbol_count(symbols), named, limit is not None, price))
 
     def statement(self, began: int, rows: pa.Table, prepared: Prepared) -> None:
         """Note a statement that began at a time of the clock."""
@@ -133,10 +134,12 @@ class Runs:
         """Add what was noted to the tallies."""
         while self._noted:
             took, ended, (rows, width), *told = self._noted.popleft()
-            kind, tally, slow = _of_request(took, *told) if len(told) > 3 else _of_statement(*told)
-            units = width if tally.family == "sql" else rows * width
-            tally.add(Run(took, rows, units), ended, slow)
-            join_all(self._tallies, {kind: tally})
+            kind, family, timeframes, slow = _of_request(took, *told) if len(told) > 3 else _of_statement(*told)
+            if (tally := self._tallies.get(kind)) is None:
+                tally = self._tallies[kind] = Tally(family)
+            tally.timeframes = timeframes
+            tally.add(Run(took, rows, width if family == "sql" else rows * width), ended, slow)
+        join_all(self._tallies, {})
 
 
 def as_table(tallies: Tallies) -> pa.Table:
@@ -158,23 +161,30 @@ def as_table(tallies: Tallies) -> pa.Table:
 
 
 def _of_request(
-    took: int,
-    symbols: int | None,
-    timeframe: str | None,
-    window: tuple[int | None, int | None],
-    columns: int | None,
-    limited: bool,
-    price: str | None,
-) -> tuple[str, Tally, list[SlowRead]]:
-    kind = request_kind(timeframe, symbols, window, columns, limited=limited, price=price)
+    took: int, window: tuple[int | None, int | None], timeframe: str | None, *told: Any
+) -> tuple[str, str, tuple[str, ...], list[SlowRead]]:
     family = TICKS if timeframe is None else BARS
     timeframes = () if timeframe is None else (str(Timeframe.parse(timeframe)),)
     slow = [SlowRead(family, *window, took)] if took > SLOW_NS else []
-    return kind, Tally(family, timeframes), slow
+    return _kind(timeframe, window, *told), family, timeframes, slow
 
 
-def _of_statement(text: str, computed: tuple[str, ...], slow: list[SlowRead]) -> tuple[str, Tally, list[SlowRead]]:
-    return statement_kind(text), Tally("sql", computed), slow
+def _of_statement(
+    text: str, computed: tuple[str, ...], slow: list[SlowRead]
+) -> tuple[str, str, tuple[str, ...], list[SlowRead]]:
+    return statement_kind(text), "sql", computed, slow
+
+
+@lru_cache(maxsize=1024)
+def _kind(
+    timeframe: str | None,
+    window: tuple[int | None, int | None],
+    symbols: int | None,
+    columns: int | None,
+    limited: bool,
+    price: str | None,
+) -> str:
+    return request_kind(timeframe, symbols, window, columns, limited=limited, price=price)
 
 
 def _slow_reads(prepared: Prepared, took: int) -> list[SlowRead]:

@@ -7,7 +7,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -63,23 +63,19 @@ class Tally:
     """The newest runs, oldest first."""
     slow: list[SlowRead] = field(default_factory=list)
 
-    def add(self, run: Run, ended_ns: int, slow: list[SlowRead]) -> None:
+    def add(self, run: Run, ended_ns: int, slow: Iterable[SlowRead] = ()) -> None:
         """Count a run."""
-        is_slow = run.took_ns > SLOW_NS
-        self.join(
-            Tally(
-                self.family,
-                self.timeframes,
-                1,
-                run.took_ns,
-                int(is_slow),
-                run.took_ns if is_slow else 0,
-                run.took_ns,
-                ended_ns,
-                [run],
-                slow,
-            )
-        )
+        self.runs += 1
+        self.total_ns += run.took_ns
+        if run.took_ns > SLOW_NS:
+            self.slow_runs += 1
+            self.slow_ns += run.took_ns
+            self.slow = [*self.slow, *slow][-_SLOW_KEPT:]
+        self.slowest_ns = max(self.slowest_ns, run.took_ns)
+        self.last_ns = max(self.last_ns, ended_ns)
+        self.recent.append(run)
+        if len(self.recent) > 2 * _RECENT:
+            del self.recent[:-_RECENT]
 
     def join(self, later: Tally) -> None:
         """Count the runs of another tally of the same kind."""
