@@ -83,7 +83,7 @@ class Analysis:
     rows: int
     """Rows of the answer."""
     rows_read: int | None = None
-    """Rows that DuckDB read; None for a request, which it does not answer."""
+    """Rows that passed DuckDB's scans and the conditions in them; None for a request, which it does not answer."""
     bytes_read: int | None = None
     row_groups_read: int | None = None
 

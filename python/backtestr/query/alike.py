@@ -14,7 +14,7 @@ from backtestr.models import Timeframe
 MAX_STATEMENT: Final = 10_000
 """Characters of a statement that are looked at."""
 _MAX_SHOWN: Final = 500
-_COUNTS: Final = (1, 10, 100, 1_000)
+_COUNTS: Final = (10, 100, 1_000)
 _SPANS: Final = ("1m", "1h", "1d", "7d", "31d", "366d")
 _SPANS_NS: Final = tuple(Timeframe.parse(span).ns for span in _SPANS)
 # Texts that are not closed go on to the end, so that a statement that was cut off shows no value either.

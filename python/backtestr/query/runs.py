@@ -41,7 +41,7 @@ SCHEMA: Final = pa.schema(
 
 
 class Runs:
-    """What requests took. Safe to share between threads; one is lost where memory or the disk has no room.
+    """What requests took. Safe to share between threads.
 
     Args:
         folder: where they are kept; None remembers nothing.
@@ -60,10 +60,10 @@ class Runs:
         # What one machine took says little of another that shares the home.
         host = re.sub(r"[^\w.-]", "_", platform.node()) or "host"
         self._path = None if folder is None else folder / f"queries-{host}.json"
-        self._noted: deque[tuple[Any, ...]] = deque(maxlen=4 * _COUNTED_AT)
+        self._noted: deque[tuple[Any, ...]] = deque()
         self._tallies: Tallies = {}
         self._counting, self._saving = threading.Lock(), threading.Lock()
-        self._saved_ns = clock()
+        self._saved_ns = now()
         self._pid = os.getpid()
 
     def request(
@@ -109,7 +109,7 @@ class Runs:
         if self._path is None or os.getpid() != self._pid:
             return
         with self._saving:
-            self._saved_ns = self.clock()
+            self._saved_ns = self._now()
             with self._counting:
                 self._count()
                 more, self._tallies = self._tallies, {}
@@ -120,14 +120,16 @@ class Runs:
 
     def _note(self, entry: tuple[Any, ...]) -> None:
         self._noted.append(entry)
-        if len(self._noted) < _COUNTED_AT or not self._counting.acquire(blocking=False):
+        # One thread counts while others go on, up to a point.
+        waiting = len(self._noted)
+        if waiting < _COUNTED_AT or not self._counting.acquire(blocking=waiting >= 4 * _COUNTED_AT):
             return
         try:
             self._count()
         finally:
             self._counting.release()
-        if self.clock() - self._saved_ns > _SAVED_EVERY_NS:
-            self._saved_ns = self.clock()
+        if self._now() - self._saved_ns > _SAVED_EVERY_NS:
+            self._saved_ns = self._now()
             threading.Thread(target=self.save, name="backtestr-history").start()
 
     def _count(self) -> None:

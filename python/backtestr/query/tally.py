@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from backtestr.models import Timeframe
+
 SLOW_NS: Final = 100_000_000
 """A run that takes longer is slow."""
 MAX_KINDS: Final = 500
@@ -118,7 +120,7 @@ class Tally:
             raise ValueError("no run")
         return cls(
             _text(family),
-            tuple(map(_text, timeframes)),
+            tuple(str(Timeframe.parse(_text(timeframe))) for timeframe in timeframes),
             runs,
             total_ns,
             slow_runs,
@@ -142,8 +144,9 @@ def join_all(old: Tallies, later: Mapping[str, Tally]) -> None:
         known = old.pop(kind, None) or Tally(tally.family)
         known.join(tally)
         old[kind] = known
-    while len(old) > MAX_KINDS:
-        del old[min(old, key=lambda kind: old[kind].last_ns)]
+    if len(old) > MAX_KINDS:
+        for kind in sorted(old, key=lambda kind: old[kind].last_ns)[:-MAX_KINDS]:
+            del old[kind]
 
 
 def read_tallies(path: Path) -> Tallies:
