@@ -76,8 +76,7 @@ class Tally:
         self.slowest_ns = max(self.slowest_ns, run.took_ns)
         self.last_ns = max(self.last_ns, ended_ns)
         self.recent.append(run)
-        if len(self.recent) > 2 * _RECENT:
-            del self.recent[:-_RECENT]
+        del self.recent[:-_RECENT]
 
     def join(self, later: Tally) -> None:
         """Count the runs of another tally of the same kind."""
