@@ -204,6 +204,8 @@ def test_analyze_runs_it(store: bt.Store) -> None:
         ("select count(*) from bars where timeframe = '2m'", 1),
         ("select * from ticks where false", 0),
         ("select * from frame", 3),
+        ("describe ticks", 15),
+        ("summarize ticks", 15),
     ],
 )
 def test_analyzed_statements(store: bt.Store, text: str, rows: int) -> None:

@@ -83,7 +83,7 @@ class Analysis:
     rows: int
     """Rows of the answer."""
     rows_read: int | None = None
-    """Rows that passed DuckDB's scans and the conditions in them; None for a request, which it does not answer."""
+    """Rows that passed DuckDB's scans and the conditions in them; None where it has no count, as for requests."""
     bytes_read: int | None = None
     row_groups_read: int | None = None
 

@@ -40,6 +40,9 @@ def analyze_sql(storage: Storage, session: Session, prepared: Prepared, clock: C
         rows = run_text(cursor, prepared.text, prepared)
         took = clock() - began
         told = run_text(cursor, f"explain (analyze, format json) {prepared.text}", prepared)
-    counts = json.loads(told.column(1)[0].as_py())["query"]
+    counts = json.loads(told.column(1)[0].as_py()).get("query")
+    if counts is None:
+        # DESCRIBE and the like read no rows, and the engine has no counts of them.
+        return Analysis(took / 1e6, rows.num_rows)
     read = (counts.get(f"total_{what}_scanned", 0) for what in ("rows", "bytes", "row_groups"))
     return Analysis(took / 1e6, rows.num_rows, *read)

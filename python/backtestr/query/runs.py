@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -130,7 +131,9 @@ class Runs:
             self._counting.release()
         if self._now() - self._saved_ns > _SAVED_EVERY_NS:
             self._saved_ns = self._now()
-            threading.Thread(target=self.save, name="backtestr-history").start()
+            # without a thread to spare it is written later
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=self.save, name="backtestr-history").start()
 
     def _count(self) -> None:
         """Add what was noted to the tallies."""
