@@ -10,10 +10,10 @@ from backtestr.persist.history import compare, read_history
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
 from backtestr.query.runs import as_table
-from backtestr.reader import StoreReader
+from backtestr.streaming import Streaming
 
 
-class Overview(StoreReader):
+class Overview(Streaming):
     """What can be asked of an open store beside its rows."""
 
     def symbols(self) -> list[str]:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +24,10 @@ from backtestr.storage.computed import write_computed
 from backtestr.storage.layout import BARS, TICKS
 from backtestr.storage.session import Session
 from backtestr.storage.snapshot import SMALL_TABLES, Version
+
+FAILURES: Final = (duckdb.Error, pa.ArrowException, UnicodeError, OverflowError, RuntimeError)
+"""What the engine raises."""
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +147,16 @@ def run_text(cursor: duckdb.DuckDBPyConnection, text: str, prepared: Prepared) -
     try:
         for name, frame in prepared.frames.items():
             cursor.register(name, frame)
-        return _run(cursor, lambda: cursor.sql(text, params=prepared.values).to_arrow_table())
-    except (duckdb.Error, pa.ArrowException, UnicodeError, OverflowError, RuntimeError) as error:
+        return run_in_engine(cursor, lambda: cursor.sql(text, params=prepared.values).to_arrow_table())
+    except FAILURES as error:
         raise SQLError(f"the query failed: {error}") from None
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, query: Callable[[], pa.Table]) -> pa.Table:
+def run_in_engine(cursor: duckdb.DuckDBPyConnection, query: Callable[[], Answer]) -> Answer:
     """Run a query so that Ctrl-C ends it: signals reach the main thread only, and not while it is in the engine."""
     if threading.current_thread() is not threading.main_thread():
         return query()
-    done = Future[pa.Table]()
+    done = Future[Answer]()
 
     def work() -> None:
         try:
