@@ -175,6 +175,21 @@ def test_processes_and_threads_lose_none(tmp_path: Path) -> None:
     assert tally.runs == 9_000 + 2 * 50 * 3
 
 
+def test_garbage_collection_may_save_at_any_time(tmp_path: Path) -> None:
+    runs, rows = Runs(tmp_path), pa.table({"a": [1]})
+
+    def work() -> None:
+        with runs._saving, runs._counting:
+            runs.request(runs.clock(), rows, "A", None, (None, None))
+            runs.save()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert len(runs.known()) == 1
+
+
 def test_it_is_written_down_now_and_then(tmp_path: Path) -> None:
     clock = Clock([])
     runs, rows = Runs(tmp_path, now=clock), pa.table({"a": [1]})

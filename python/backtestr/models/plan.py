@@ -146,9 +146,10 @@ class Plan:
 
 def _scanned(scan: Scan) -> str:
     columns = "all columns" if scan.columns is None else f"{len(scan.columns)} columns ({', '.join(scan.columns)})"
+    asked = "" if scan.rows_expected == scan.rows else f" for about {scan.rows_expected:,} asked for"
     return (
         f"{scan.what}: {scan.files:,} of {scan.files_considered:,} files, {scan.row_groups:,} row groups, "
-        f"{scan.rows:,} rows, {size_text(scan.bytes)} of {size_text(scan.bytes_considered)}, {columns}"
+        f"{scan.rows:,} rows{asked}, {size_text(scan.bytes)} of {size_text(scan.bytes_considered)}, {columns}"
     )
 
 

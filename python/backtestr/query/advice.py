@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from backtestr.models import Timeframe
 from backtestr.query.tally import SLOW_NS, Tallies, Tally
+from backtestr.schema import END_NS, MIN_NS
 from backtestr.storage.layout import BARS, TICKS
+from backtestr.storage.listing import File
 from backtestr.storage.snapshot import Version
 
 _MANY_FILES: Final = 16
@@ -25,8 +28,9 @@ def advise(tallies: Tallies, version: Version, max_file_bytes: int) -> str | Non
         version: what the store holds now.
         max_file_bytes: where files are cut.
     """
-    found = [*_timeframes(tallies, version), *_intervals(tallies, version, max_file_bytes)]
-    return max(found)[1] if found else _slow(tallies, version)
+    intervals = _slow_intervals(tallies, version)
+    found = [*_timeframes(tallies, version), *_files(intervals, max_file_bytes)]
+    return max(found)[1] if found else _slow(tallies, intervals)
 
 
 def _timeframes(tallies: Tallies, version: Version) -> Iterator[tuple[int, str]]:
@@ -48,28 +52,25 @@ def _timeframes(tallies: Tallies, version: Version) -> Iterator[tuple[int, str]]
             )
 
 
-def _intervals(tallies: Tallies, version: Version, max_file_bytes: int) -> Iterator[tuple[int, str]]:
+def _files(intervals: Iterable[_Interval], max_file_bytes: int) -> Iterator[tuple[int, str]]:
     """Intervals of many small files that slow requests read, with the time of these requests in ns."""
-    took = _slow_intervals(tallies, version)[1]
-    for (table, interval), total in took.items():
-        files = [file.size for file in version.of(table) if file.interval == interval]
-        fewer = -(-sum(files) // max_file_bytes)
-        if len(files) >= _MANY_FILES and fewer < len(files):
+    for one in intervals:
+        fewer = -(-one.bytes // max_file_bytes)
+        if one.files >= _MANY_FILES and fewer < one.files:
             yield (
-                total,
-                f"merge {table} of {interval}: slow requests read its {len(files):,} files, where {fewer:,} would hold "
-                "the same; loading them anew in one call of ingest with mode='replace' makes them so",
+                one.took_ns,
+                f"merge {one.name}: slow requests read its {one.files:,} files, where {fewer:,} would hold the same; "
+                "loading them anew in one call of ingest with mode='replace' makes them so",
             )
 
 
-def _slow(tallies: Tallies, version: Version) -> str | None:
+def _slow(tallies: Tallies, intervals: Iterable[_Interval]) -> str | None:
     """The intervals that slow requests read most often."""
     slow = [(tally.slow_ns, kind, tally.slow_runs) for kind, tally in tallies.items() if _is_slow(tally)]
     if not slow:
         return None
-    counts = _slow_intervals(tallies, version)[0]
-    most = sorted(counts, key=lambda key: (-counts[key], key))[:_SHOWN]
-    read = ", ".join(f"{table} of {interval} ({counts[table, interval]:,})" for table, interval in most)
+    most = sorted(intervals, key=lambda one: (-one.runs, one.name))[:_SHOWN]
+    read = ", ".join(f"{one.name} ({one.runs:,})" for one in most)
     runs, took = sum(count for *_, count in slow), sum(total for total, *_ in slow)
     return (
         f"{runs:,} runs took more than {SLOW_NS // 1_000_000} ms, {_seconds(took)} in all"
@@ -78,17 +79,47 @@ def _slow(tallies: Tallies, version: Version) -> str | None:
     )
 
 
-def _slow_intervals(tallies: Tallies, version: Version) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
-    """How many of the newest slow runs read each interval of a table, and what they took in ns."""
-    runs, took = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+@dataclass(slots=True)
+class _Interval:
+    """The files of a table and interval, and the slow runs that read them."""
+
+    name: str
+    files: int = 0
+    bytes: int = 0
+    min_ns: int = END_NS
+    max_ns: int = MIN_NS
+    runs: int = 0
+    took_ns: int = 0
+
+    def add(self, file: File) -> None:
+        self.files += 1
+        self.bytes += file.size
+        self.min_ns = min(self.min_ns, MIN_NS if file.min_ns is None else file.min_ns)
+        self.max_ns = max(self.max_ns, END_NS if file.max_ns is None else file.max_ns)
+
+
+def _slow_intervals(tallies: Tallies, version: Version) -> list[_Interval]:
+    """The intervals that the newest slow runs read."""
+    reads = Counter[tuple[str, int, int]]()
+    took = Counter[tuple[str, int, int]]()
     for tally in filter(_is_slow, tallies.values()):
+        is_computed = any(timeframe not in version.timeframes for timeframe in tally.timeframes)
         for read in tally.slow:
-            is_computed = any(timeframe not in version.timeframes for timeframe in tally.timeframes)
             table = TICKS if read.table == BARS and is_computed else read.table
-            for interval in {file.interval for file in version.listing.files_of(table, read.start, read.end)}:
-                runs[table, interval] += 1
-                took[table, interval] += read.took_ns
-    return runs, took
+            window = table, MIN_NS if read.start is None else read.start, END_NS if read.end is None else read.end
+            reads[window] += 1
+            took[window] += read.took_ns
+    found: dict[tuple[str, str], _Interval] = {}
+    for table in {table for table, *_ in reads}:
+        for file in version.of(table):
+            key = table, file.interval
+            found.setdefault(key, _Interval(f"{table} of {file.interval}")).add(file)
+    for (table, start, end), count in reads.items():
+        for (held, _), one in found.items():
+            if held == table and one.max_ns >= start and one.min_ns < end:
+                one.runs += count
+                one.took_ns += took[table, start, end]
+    return [one for one in found.values() if one.runs]
 
 
 def _is_slow(tally: Tally) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from backtestr.instants import to_iso
-from backtestr.models import Estimate, Measured, Plan
+from backtestr.models import Estimate, Measured, Plan, Timeframe
 from backtestr.query.advice import advise
-from backtestr.query.pruning import Part
+from backtestr.query.named import Named
+from backtestr.query.pruning import Part, Wanted
 from backtestr.query.ranges import Range
+from backtestr.query.sql import Prepared
 from backtestr.query.tally import Run, Tallies, Tally
 from backtestr.schema import END_NS, MIN_NS
 from backtestr.storage import Storage
@@ -101,6 +103,24 @@ def expected_rows(part: Part, footer: Footer | None, groups: Sequence[int]) -> f
             own = np.arange(span.first_group, span.first_group + span.groups)
             rows += float(_rows_of(footer, own, part.range).sum())
     return rows
+
+
+def computed_rows(prepared: Prepared, named: Named) -> int:
+    """The most bars that are computed for a statement and pass its conditions on time."""
+    version, wanted = prepared.version, [Wanted.of(one) for one in prepared.sources if one.node in named.references]
+    names = version.symbols if named.symbols is None else named.symbols & version.symbols.keys()
+    frames = [Timeframe.parse(text) for text in named.timeframes]
+    return sum(bucket_count(version, names, frame, want.range) for want in wanted for frame in frames)
+
+
+def bucket_count(version: Version, names: Iterable[str], frame: Timeframe, within: Range) -> int:
+    """The most bars that ticks of some symbols make: one for each, and one for each bucket."""
+    most = 0
+    for name in names:
+        counts = version.symbols[name]
+        low, high = max(within.low, counts["min_ns"]), min(within.high, counts["max_ns"] + 1)
+        most += max(min(counts["rows"], -(-high // frame.ns) - low // frame.ns), 0)
+    return most
 
 
 def _rows_of(footer: Footer, groups: npt.NDArray[np.int64], within: Range) -> npt.NDArray[np.float64]:

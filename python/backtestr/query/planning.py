@@ -10,9 +10,8 @@ from backtestr.models import Plan, Scan, Timeframe
 from backtestr.models.report import listed
 from backtestr.query.alike import request_kind, statement_kind, symbol_count
 from backtestr.query.bounds import names_column
-from backtestr.query.costs import expected_rows, with_costs
+from backtestr.query.costs import bucket_count, computed_rows, expected_rows, with_costs
 from backtestr.query.cut import Cut
-from backtestr.query.named import Named
 from backtestr.query.parser import parse, walk
 from backtestr.query.pruning import Part, Wanted, needed
 from backtestr.query.ranges import Range
@@ -82,7 +81,11 @@ def plan_request(
         bases = {name: basis_of_bars(version, name, price) for name in names}
         held = frozenset(name for name in names if is_stored(version, name, frame, bases[name]))
         from_ticks = [name for name in names if name not in held]
-        rows, width, like = _buckets(version, from_ticks, frame, within), len(BAR_SCHEMA), Tally(BARS, (str(frame),))
+        rows, width, like = (
+            bucket_count(version, from_ticks, frame, within),
+            len(BAR_SCHEMA),
+            Tally(BARS, (str(frame),)),
+        )
         if held:
             parts = needed(version, BARS, [Wanted(held, frozenset({str(frame)}), within)])
             scans.append(scan(storage, version, BARS, f"bars of {frame}", parts, columns))
@@ -147,7 +150,7 @@ def plan_sql(storage: Storage, prepared: Prepared, lsn: int, tallies: Tallies) -
         rules["computed bars"] = f"{listing} from ticks, as they are not stored"
         parts = needed(version, TICKS, [Wanted(named.symbols)])
         scans.append(scan(storage, version, TICKS, f"ticks that bars of {listing} are computed from", parts, None))
-        rows = _computed(prepared, named) - scans[-1].rows_expected
+        rows = computed_rows(prepared, named) - scans[-1].rows_expected
     plan = Plan(prepared.request, lsn, tuple(scans), rules, routed=bool(pieces))
     like = Tally("sql", () if prepared.named is None else prepared.named.timeframes)
     rows += sum(one.rows_expected for one in scans)
@@ -196,24 +199,6 @@ def _groups(storage: Storage, part: Part) -> list[int]:
     if part.spans is None:
         return footer.between(part.range.start, part.range.end)
     return sorted({group for span in part.spans for group in footer.groups(span, part.range.start, part.range.end)})
-
-
-def _computed(prepared: Prepared, named: Named) -> int:
-    """The most bars that are computed for a statement and pass its conditions on time."""
-    version, wanted = prepared.version, [Wanted.of(one) for one in prepared.sources if one.node in named.references]
-    names = version.symbols if named.symbols is None else named.symbols & version.symbols.keys()
-    frames = [Timeframe.parse(text) for text in named.timeframes]
-    return sum(_buckets(version, names, frame, want.range) for want in wanted for frame in frames)
-
-
-def _buckets(version: Version, names: Iterable[str], frame: Timeframe, within: Range) -> int:
-    """The most bars that ticks of some symbols make: one for each, and one for each bucket."""
-    most = 0
-    for name in names:
-        counts = version.symbols[name]
-        low, high = max(within.low, counts["min_ns"]), min(within.high, counts["max_ns"] + 1)
-        most += max(min(counts["rows"], -(-high // frame.ns) - low // frame.ns), 0)
-    return most
 
 
 def _told(source: Source) -> str:

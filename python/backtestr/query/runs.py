@@ -63,7 +63,8 @@ class Runs:
         self._path = None if folder is None else folder / f"queries-{host}.json"
         self._noted: deque[tuple[Any, ...]] = deque()
         self._tallies: Tallies = {}
-        self._counting, self._saving = threading.Lock(), threading.Lock()
+        # Garbage collection may save in the middle of either.
+        self._counting, self._saving = threading.RLock(), threading.RLock()
         self._saved_ns = now()
         self._pid = os.getpid()
 
@@ -137,7 +138,7 @@ class Runs:
 
     def _count(self) -> None:
         """Add what was noted to the tallies."""
-        while self._noted:
+        for _ in range(len(self._noted)):
             took, ended, (rows, width), *told = self._noted.popleft()
             kind, family, timeframes, slow = _of_request(took, *told) if len(told) > 3 else _of_statement(*told)
             if (tally := self._tallies.get(kind)) is None:
