@@ -21,7 +21,9 @@ BASE = {"models", "schema", "config", "errors", "instants", "machine"}
 MAY_IMPORT = {
     "cli": {"store", "query", "persist", "results", "config", "errors", "instants", "models"},
     "store": {"upkeep", "ingest", "persist", *BASE},
-    "upkeep": {"reader", "ingest", "persist", "storage", *BASE},
+    "upkeep": {"overview", "ingest", "persist", "storage", *BASE},
+    "overview": {"streaming", "query", "persist", *BASE},
+    "streaming": {"reader", "query", *BASE},
     "reader": {"ingest", "query", "persist", "storage", *BASE},
     "ingest": {"sources", "storage", *BASE},
     "query": {"storage", *BASE},

@@ -17,14 +17,15 @@ from backtestr import config, machine
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.flush import settled
 from backtestr.instants import Instant, range_ns
-from backtestr.models import BarSpec, CacheStats, Plan, StoreInfo, VersionDiff
-from backtestr.persist.history import compare, held_version, read_history
+from backtestr.models import CacheStats, Plan
+from backtestr.persist.history import held_version
 from backtestr.persist.migrate import create_store, known_schema
+from backtestr.query.analysis import analyze_request, analyze_sql
 from backtestr.query.cut import Cut
-from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
 from backtestr.query.planning import plan_request, plan_sql
 from backtestr.query.request import read_bars, read_latest, read_ticks
+from backtestr.query.runs import Runs
 from backtestr.query.sql import prepare, run_sql
 from backtestr.storage import Storage
 from backtestr.storage.journal import Journal
@@ -68,6 +69,8 @@ class StoreReader:
         self._unpin: weakref.finalize[Any, Any] | None = None
         reader = Reader(RowGroups.of(layout, self._settings))
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader, lease)
+        self._runs = Runs(self._storage.state)
+        weakref.finalize(self, self._runs.save)
         self._session: Session | None = None
         self._session_lock = threading.Lock()
         self._settled: dict[frozenset[str], tuple[Version, Version]] = {}
@@ -108,16 +111,12 @@ class StoreReader:
             {'price': array([10.]), 'volume': array([1.])}
         """
         with self._reading(as_of) as (storage, version):
+            began = self._runs.clock()
             window = range_ns(start, end)
             rows = read_ticks(storage, version, symbols, *window, columns, Cut.parse(limit, order))
-            asked: dict[str, Any] = {
-                "symbols": symbols,
-                "start": start,
-                "end": end,
-                "columns": columns,
-                "as_of": version.lsn,
-            }
-            return Frame(rows, explain=partial(self.explain, **asked))
+            self._runs.request(began, rows, symbols, None, window, columns, limit)
+            asked: dict[str, Any] = {"symbols": symbols, "start": start, "end": end, "limit": limit, "order": order}
+            return Frame(rows, explain=partial(self.explain, **asked, columns=columns, as_of=version.lsn))
 
     def bars(
         self,
@@ -157,16 +156,13 @@ class StoreReader:
             Decimal('11.50000000')
         """
         with self._reading(as_of) as (storage, version):
+            began = self._runs.clock()
             window = range_ns(start, end)
             rows = read_bars(storage, version, symbols, timeframe, *window, price, Cut.parse(limit, order))
-            asked: dict[str, Any] = {
-                "symbols": symbols,
-                "timeframe": timeframe,
-                "start": start,
-                "end": end,
-                "price": price,
-            }
-            return Frame(rows, explain=partial(self.explain, **asked, as_of=version.lsn))
+            self._runs.request(began, rows, symbols, timeframe, window, None, limit, price)
+            asked: dict[str, Any] = {"symbols": symbols, "start": start, "end": end, "limit": limit, "order": order}
+            asked |= {"timeframe": timeframe, "price": price, "as_of": version.lsn}
+            return Frame(rows, explain=partial(self.explain, **asked))
 
     def latest(self, symbols: str | Iterable[str] | None = None, *, as_of: int | Instant | None = None) -> Frame:
         """The newest tick of each symbol: of equal instants the last one, as `ticks` orders them; by symbol.
@@ -223,11 +219,12 @@ class StoreReader:
             [{'volume': Decimal('4.00000000')}]
         """
         with self._reading(as_of) as (storage, version):
-            session = self._opened_session()
+            session, began = self._opened_session(), self._runs.clock()
             try:
                 in_files = partial(self._in_files, storage, session)
                 prepared = prepare(session, version, in_files, text, params, tables or {}, route=route)
                 rows = run_sql(storage, session, prepared)
+                self._runs.statement(began, rows, prepared)
                 explain = partial(self.explain, text, params, tables=tables, route=route, as_of=version.lsn)
                 return Frame(rows, explain=explain)
             except Exception:
@@ -245,9 +242,12 @@ class StoreReader:
         tables: Mapping[str, Any] | None = None,
         route: bool = True,
         as_of: int | Instant | None = None,
+        analyze: bool = False,
         **request: Any,
     ) -> Plan:
-        """How a statement or request would be answered: what is read, what is not, and why. Nothing is run.
+        """How a statement or request would be answered: what is read, what is not, why, and what that costs.
+
+        Estimates of time, what the same request took, and advice come from the requests that are remembered: `queries`.
 
         Args:
             text: a statement, as for `sql`; None for a request.
@@ -255,6 +255,7 @@ class StoreReader:
             tables: your own frames, by the name the statement uses.
             route: whether aggregations of ticks may be answered from bars.
             as_of: the version to read: an LSN, a commit time or a tag, as for `at`.
+            analyze: also run it, and say what that took; nothing is run without.
             **request: what `bars` takes where there is a ``timeframe``, else what `ticks` takes, all by name.
 
         Example:
@@ -267,11 +268,14 @@ class StoreReader:
             'from bars of 1h'
         """
         with self._reading(as_of) as (storage, version):
+            known, clock = self._runs.known(), self._runs.clock
             if text is None:
-                return plan_request(storage, version, **request)
+                plan = plan_request(storage, version, known, **request)
+                return replace(plan, analysis=analyze_request(storage, version, clock, request)) if analyze else plan
             in_files = partial(self._in_files, storage, session := self._opened_session())
             prepared = prepare(session, version, in_files, text, params, tables or {}, route=route)
-            return plan_sql(storage, prepared, version.lsn)
+            plan = plan_sql(storage, prepared, version.lsn, known)
+            return replace(plan, analysis=analyze_sql(storage, session, prepared, clock)) if analyze else plan
 
     def table(self, name: str, *, as_of: int | Instant | None = None) -> Frame:
         """All rows of a relational table, such as ``"orders"``: the newest of each key, ordered by key.
@@ -294,37 +298,6 @@ class StoreReader:
         """
         check_table(name)
         return self.sql(f"select * from {name} order by {', '.join(KEYS[name])}", as_of=as_of)
-
-    def symbols(self) -> list[str]:
-        """All symbols, by name."""
-        return list(self._version().symbols)
-
-    def info(self) -> StoreInfo:
-        """What the store holds and how much it takes on disk."""
-        return describe(self._readable(), self._version(), read_only=self._read_only)
-
-    def quarantine(self) -> Frame:
-        """Rejected rows with reason, source line and raw text."""
-        return self.sql("select * from quarantine order by source, member, line")
-
-    @property
-    def bar_spec(self) -> BarSpec:
-        """The bar specification in force: which ticks make bars."""
-        return self._version().bar_spec
-
-    def history(self) -> Frame:
-        """The commits that the log has, oldest first: LSN, time, kind, files added and removed, tags, a note (JSON)."""
-        return Frame(read_history(self._readable(), self._version()))
-
-    def diff(self, old: int | Instant, new: int | Instant | None = None) -> VersionDiff:
-        """What changed from one version to another, by default the newest: files, ticks, bars, symbols.
-
-        Raises:
-            VersionNotFoundError: there is no such version.
-        """
-        with self._reading(old) as (storage, before), self._reading(new) as (_, after):
-            session = self._opened_session()
-            return compare(storage, before, after, partial(self._in_files, storage, session))
 
     def cache_stats(self) -> dict[str, CacheStats]:
         """What each cache holds and did: ``hot``, rows of ticks and bars in memory.
@@ -369,6 +342,7 @@ class StoreReader:
         A change that another thread has under way is committed first.
         """
         if (storage := self._storage) is not None and os.getpid() == self._pid:
+            self._runs.save()
             if self._unpin is None:
                 storage.journal.close()
                 storage.lease.leave()

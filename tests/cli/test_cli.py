@@ -10,6 +10,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -231,3 +232,18 @@ def test_migrations_go_up_and_down(run: Run, tmp_path: Path) -> None:
     assert "commit 5" in run("migrate", "down", *where, "--to", "1", "--yes")[1]
     code, _, err = run("migrate", "down", *where, "--yes")
     assert (code, "relies on" in err) == (1, True)
+
+
+def test_queries_and_explain_tell_what_it_took(run: Run, market: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("BACKTESTR_STATE_DIR", str(tmp_path / "state"))
+    text = "select max(price) from ticks where symbol = 'IBM'"
+    assert json.loads(run("explain", text, "-s", market, "--json")[1])["measured"] is None
+    for _ in range(2):
+        assert run("sql", text, "-s", market)[0] == 0
+    assert run("bars", "IBM", "2m", "-s", market)[0] == 0
+    rows = {row["request"]: row["runs"] for row in json.loads(run("queries", "-s", market, "--json")[1])}
+    assert rows == {"select max(price) from ticks where symbol = ?": 2, "bars of 2m: 1 symbol, all time": 1}
+    plan = json.loads(run("explain", text, "-s", market, "--json", "--analyze")[1])
+    assert (plan["measured"]["runs"], plan["estimate"]["runs"], plan["analysis"]["rows"]) == (2, 2, 1)
+    assert "measured" in run("explain", text, "-s", market)[1]
+    assert "bars of 2m" in run("queries", "-s", market, "--limit", 1)[1] + run("queries", "-s", market)[1]

@@ -16,7 +16,7 @@ from backtestr.models import ValidationRules
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (ingest, bars, ticks, sql, explain):
+    for command in (ingest, bars, ticks, sql, explain, queries):
         app.command()(command)
 
 
@@ -147,11 +147,21 @@ def sql(
 def explain(
     text: Annotated[str, typer.Argument(help="One SELECT, as for sql.", show_default=False)],
     store: StorePath,
+    analyze: Annotated[bool, typer.Option("--analyze", help="Also run it, and say what that took.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how a SQL query would be answered, without running it."""
+    """Say how a SQL query would be answered, what that costs, and what it took before."""
     with opened(store, read_only=True) as market_data:
-        write_value(market_data.explain(text), as_json=as_json)
+        write_value(market_data.explain(text, analyze=analyze), as_json=as_json)
+
+
+def queries(
+    store: StorePath, style: Format = None, output: Output = None, limit: Limit = None, as_json: AsJson = False
+) -> None:
+    """List the kinds of requests that were made of the store, most time in all first."""
+    chosen = choose_format(style, as_json=as_json, output=output)
+    with opened(store, read_only=True) as market_data:
+        write_rows(market_data.queries(), style=chosen, output=output, limit=limit)
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -6,7 +6,7 @@ from backtestr.models.bar import PRICE_BASES, Bar
 from backtestr.models.cache import CacheStats
 from backtestr.models.check import GcReport, Problem, RepairReport, VerifyReport
 from backtestr.models.migration import MigrationReport, MigrationStatus, MigrationStep
-from backtestr.models.plan import Plan, Scan
+from backtestr.models.plan import Analysis, Estimate, Measured, Plan, Scan
 from backtestr.models.report import AppendReport, IngestReport, ReviseReport, StoreInfo, TableReport, VersionDiff
 from backtestr.models.rules import BarSpec, ValidationRules
 from backtestr.models.tick import Tick, TickType
@@ -14,12 +14,15 @@ from backtestr.models.timeframe import Timeframe
 
 __all__ = [
     "PRICE_BASES",
+    "Analysis",
     "AppendReport",
     "Bar",
     "BarSpec",
     "CacheStats",
+    "Estimate",
     "GcReport",
     "IngestReport",
+    "Measured",
     "MigrationReport",
     "MigrationStatus",
     "MigrationStep",

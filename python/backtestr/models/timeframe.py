@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import ClassVar
 
 from backtestr._native import timeframe_label, timeframe_ns
+from backtestr.errors import TimeframeError
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,7 +63,11 @@ class Timeframe:
             >>> str(Timeframe.parse("60m"))
             '1h'
         """
-        return value if isinstance(value, Timeframe) else _parse(value)
+        if isinstance(value, Timeframe):
+            return value
+        if not isinstance(value, str):
+            raise TimeframeError(f"a timeframe is text such as '5m', or a Timeframe, got {value!r}")
+        return _parse(value)
 
     def floor(self, timestamp_ns: int) -> int:
         """Start of the bucket that holds an instant, both in ns since 1970-01-01 UTC.
@@ -91,4 +96,7 @@ class Timeframe:
 
 @lru_cache(maxsize=256)
 def _parse(text: str) -> Timeframe:
-    return Timeframe(timeframe_ns(text))
+    try:
+        return Timeframe(timeframe_ns(text))
+    except UnicodeEncodeError:
+        raise TimeframeError(f"timeframe {text!r} is no text that UTF-8 has; write one such as 5m or 1d") from None

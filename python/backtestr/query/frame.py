@@ -78,6 +78,16 @@ class Frame:
         """
         return _convert(self._table, price_type)
 
+    def reader(self, *, batch_rows: int = 100_000, price_type: PriceType = "decimal") -> pa.RecordBatchReader:
+        """The rows as batches of so many at most. For answers larger than memory there is `Store.stream`.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> [batch.num_rows for batch in Frame(pa.table({"n": range(5)})).reader(batch_rows=2)]
+            [2, 2, 1]
+        """
+        return self.to_arrow(price_type=price_type).to_reader(max_chunksize=batch_rows)
+
     def to_pandas(self, *, price_type: PriceType = "float") -> pd.DataFrame:
         """The rows as a pandas DataFrame.
 

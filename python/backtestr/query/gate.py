@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from backtestr.query.parser import parse, unplaced, walk
 from backtestr.storage.session import COMPUTED, SCHEMA
 
 NAME = re.compile(r"\w+")
+_LONG_NAME = 100
 
 _QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"}
 _TABLE_REFS = {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "SHOW_REF"}
@@ -125,7 +127,9 @@ def _check_table(node: Mapping[str, Any], tables: Set[str], local: Set[str]) -> 
     path = [str(part).lower() for part in node["qualified_name"]["path"]]
     ours = path[-1] in tables and path[:-1] in ([], [SCHEMA])
     if not ours and not (len(path) == 1 and path[0] in local):
-        raise SQLError(f"no table {'.'.join(path)!r}; there are {', '.join(sorted(tables | local))}")
+        near = difflib.get_close_matches(path[-1][:_LONG_NAME], tables | local, n=1)
+        hint = f"the nearest is {near[0]!r}, and " if near else ""
+        raise SQLError(f"no table {'.'.join(path)!r}; {hint}there are {', '.join(sorted(tables | local))}")
     if node.get("at_clause"):
         raise SQLError("AT is not taken: a statement reads one version of the store")
     return path[-1]

@@ -8,7 +8,9 @@ from typing import Final
 from backtestr.instants import range_ns, to_iso
 from backtestr.models import Plan, Scan, Timeframe
 from backtestr.models.report import listed
+from backtestr.query.alike import request_kind, statement_kind, symbol_count
 from backtestr.query.bounds import names_column
+from backtestr.query.costs import bucket_count, computed_rows, expected_rows, with_costs
 from backtestr.query.cut import Cut
 from backtestr.query.parser import parse, walk
 from backtestr.query.pruning import Part, Wanted, needed
@@ -17,6 +19,7 @@ from backtestr.query.references import VIEWS, Source
 from backtestr.query.request import basis_of_bars, check_columns, is_stored
 from backtestr.query.routing import Piece, Route
 from backtestr.query.sql import Prepared
+from backtestr.query.tally import Tallies, Tally
 from backtestr.schema import BARS as BAR_SCHEMA
 from backtestr.schema import END_NS, MIN_NS, Instant
 from backtestr.schema import TICKS as TICK_SCHEMA
@@ -43,6 +46,7 @@ _STORED: Final = {
 def plan_request(
     storage: Storage,
     version: Version,
+    tallies: Tallies,
     symbols: str | Iterable[str] | None = None,
     timeframe: str | None = None,
     start: Instant | None = None,
@@ -62,9 +66,11 @@ def plan_request(
     cut = Cut.parse(limit, order)
     low, high = range_ns(start, end)
     within = Range.of(low, high)
+    count = symbol_count(symbols)
     names = version.known(symbols)
     shown = listed(names)
     scans, from_ticks = [], names
+    rows, width, like = 0.0, len(columns or TICK_SCHEMA), Tally(TICKS)
     if timeframe is None:
         check_columns(columns, TICK_SCHEMA)
         request = f"ticks of {shown}"
@@ -75,13 +81,20 @@ def plan_request(
         bases = {name: basis_of_bars(version, name, price) for name in names}
         held = frozenset(name for name in names if is_stored(version, name, frame, bases[name]))
         from_ticks = [name for name in names if name not in held]
+        rows, width, like = (
+            bucket_count(version, from_ticks, frame, within),
+            len(BAR_SCHEMA),
+            Tally(BARS, (str(frame),)),
+        )
         if held:
             parts = needed(version, BARS, [Wanted(held, frozenset({str(frame)}), within)])
             scans.append(scan(storage, version, BARS, f"bars of {frame}", parts, columns))
+            rows += scans[0].rows_expected
     if from_ticks:
         what = "rows" if timeframe is None else f"ticks that bars of {timeframe} are computed from"
         parts = needed(version, TICKS, [Wanted(frozenset(from_ticks), None, within)])
         scans.append(scan(storage, version, TICKS, what, parts, columns))
+        rows += 0 if timeframe else scans[-1].rows_expected
     rules = {
         PUSHDOWN: f"symbol in ({shown})" + (f" and {range_text(within)}" if within != Range() else ""),
         PRUNING: _pruned(scans),
@@ -93,10 +106,20 @@ def plan_request(
         )
     if live := sum(version.live.symbols[name]["rows"] for name in names if name in version.live.symbols):
         rules["live rows"] = f"{live:,} ticks that only the log holds are merged in"
-    return Plan(request, version.lsn, tuple(scans), rules)
+    kind = request_kind(
+        timeframe,
+        count,
+        (low, high),
+        None if columns is None else len(columns),
+        limited=limit is not None,
+        price=price,
+    )
+    most = round(rows) if cut.limit is None else min(round(rows), cut.limit * len(names))
+    plan = Plan(request, version.lsn, tuple(scans), rules)
+    return with_costs(plan, storage, version, tallies, kind, like, rows=most, units=most * width)
 
 
-def plan_sql(storage: Storage, prepared: Prepared, lsn: int) -> Plan:
+def plan_sql(storage: Storage, prepared: Prepared, lsn: int, tallies: Tallies) -> Plan:
     """How a statement is answered from the version of an LSN."""
     version, sources = prepared.version, prepared.sources
     scans, rules = [], {}
@@ -121,9 +144,18 @@ def plan_sql(storage: Storage, prepared: Prepared, lsn: int) -> Plan:
     rules[COLUMNS] = _each(f"{one.table}: {_named(one.columns)}" for one in scans)
     rules[JOINS] = "left to DuckDB"
     rules[ROUTING] = _routing(prepared.routes, sources)
-    if prepared.named is not None:
-        rules["computed bars"] = f"{', '.join(prepared.named.timeframes)} from ticks, as they are not stored"
-    return Plan(prepared.request, lsn, tuple(scans), rules, routed=bool(pieces))
+    rows = 0
+    if (named := prepared.named) is not None:
+        listing = ", ".join(named.timeframes)
+        rules["computed bars"] = f"{listing} from ticks, as they are not stored"
+        parts = needed(version, TICKS, [Wanted(named.symbols)])
+        scans.append(scan(storage, version, TICKS, f"ticks that bars of {listing} are computed from", parts, None))
+        rows = computed_rows(prepared, named) - scans[-1].rows_expected
+    plan = Plan(prepared.request, lsn, tuple(scans), rules, routed=bool(pieces))
+    like = Tally("sql", () if prepared.named is None else prepared.named.timeframes)
+    rows += sum(one.rows_expected for one in scans)
+    units = sum(part.file.size for _, part in prepared.reads())
+    return with_costs(plan, storage, version, tallies, statement_kind(prepared.request), like, rows=rows, units=units)
 
 
 def scan(
@@ -131,13 +163,16 @@ def scan(
 ) -> Scan:
     """What is read of some files of a table."""
     files = version.listing.files_of(table)
-    groups, read, rows, judged = 0, 0, 0, 0
+    groups, read, rows, judged, expected = 0, 0, 0, 0, 0.0
+    for part in parts[_FOOTERS_READ:]:
+        expected += expected_rows(part, None, ())
     for part in parts[:_FOOTERS_READ]:
         footer = storage.reader.groups.footer(part.file)
         chosen = _groups(storage, part)
         groups += len(chosen)
         held = sum(footer.first_rows[group + 1] - footer.first_rows[group] for group in chosen)
         rows += min(held, part.rows)
+        expected += min(expected_rows(part, footer, chosen), part.rows)
         read += footer.bytes_of(chosen, None if columns is None else _stored(columns))
         judged += part.file.size
     size = sum(part.file.size for part in parts)
@@ -151,6 +186,7 @@ def scan(
         files_considered=len(files),
         row_groups=groups,
         rows=rows,
+        rows_expected=round(expected),
         bytes=read,
         bytes_considered=sum(file.size for file in files),
         columns=None if columns is None else tuple(columns),

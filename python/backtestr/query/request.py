@@ -144,8 +144,10 @@ def check_columns(columns: Sequence[str] | None, schema: pa.Schema) -> None:
     """Refuse columns that are not there.
 
     Raises:
-        ArgumentError: no such column.
+        ArgumentError: no such column, or no list of them.
     """
+    if isinstance(columns, str):
+        raise ArgumentError(f"columns={columns!r}: give a list of names, such as [{columns!r}]")
     unknown = [name for name in columns or () if name not in schema.names]
     if unknown:
         raise ArgumentError(f"no column {unknown[0]!r}; there are {', '.join(schema.names)}")

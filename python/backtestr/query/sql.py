@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -21,9 +21,13 @@ from backtestr.query.routing import Route, routed
 from backtestr.query.values import Params, bound_values
 from backtestr.storage import Storage
 from backtestr.storage.computed import write_computed
-from backtestr.storage.layout import TICKS
+from backtestr.storage.layout import BARS, TICKS
 from backtestr.storage.session import Session
 from backtestr.storage.snapshot import SMALL_TABLES, Version
+
+FAILURES: Final = (duckdb.Error, pa.ArrowException, UnicodeError, OverflowError, RuntimeError)
+"""What the engine raises."""
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,15 @@ class Prepared:
     """Bars that are to be computed for it."""
     routes: list[Route]
     sources: list[Source]
+
+    def reads(self) -> Iterator[tuple[str, Part]]:
+        """Every part of a file that is read, with its table."""
+        for table, parts in self.parts.items():
+            yield from ((table, part) for part in parts)
+        for route in self.routes:
+            for piece in route.pieces:
+                table = TICKS if piece.timeframe is None else BARS
+                yield from ((table, part) for part in piece.parts)
 
 
 def prepare(
@@ -107,6 +120,13 @@ def run_sql(storage: Storage, session: Session, prepared: Prepared) -> pa.Table:
     Raises:
         SQLError: the engine refuses it.
     """
+    with ready_cursor(storage, session, prepared) as cursor:
+        return run_text(cursor, prepared.text, prepared)
+
+
+@contextlib.contextmanager
+def ready_cursor(storage: Storage, session: Session, prepared: Prepared) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A cursor that has what a statement reads."""
     version, named = prepared.version, prepared.named
     with contextlib.ExitStack() as cleanup:
         computed = None
@@ -115,20 +135,28 @@ def run_sql(storage: Storage, session: Session, prepared: Prepared) -> pa.Table:
             computed = cleanup.enter_context(session.scratch_file())
             write_computed(computed, storage.reader, version, named.timeframes, symbols)
         files = {table: [part.file for part in parts] for table, parts in prepared.parts.items()}
-        cursor = cleanup.enter_context(contextlib.closing(session.cursor(version, files, computed)))
-        try:
-            for name, frame in prepared.frames.items():
-                cursor.register(name, frame)
-            return _run(cursor, lambda: cursor.sql(prepared.text, params=prepared.values).to_arrow_table())
-        except (duckdb.Error, pa.ArrowException, UnicodeError, OverflowError, RuntimeError) as error:
-            raise SQLError(f"the query failed: {error}") from None
+        yield cleanup.enter_context(contextlib.closing(session.cursor(version, files, computed)))
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, query: Callable[[], pa.Table]) -> pa.Table:
+def run_text(cursor: duckdb.DuckDBPyConnection, text: str, prepared: Prepared) -> pa.Table:
+    """Run a text with a statement's values and frames.
+
+    Raises:
+        SQLError: the engine refuses it.
+    """
+    try:
+        for name, frame in prepared.frames.items():
+            cursor.register(name, frame)
+        return run_in_engine(cursor, lambda: cursor.sql(text, params=prepared.values).to_arrow_table())
+    except FAILURES as error:
+        raise SQLError(f"the query failed: {error}") from None
+
+
+def run_in_engine(cursor: duckdb.DuckDBPyConnection, query: Callable[[], Answer]) -> Answer:
     """Run a query so that Ctrl-C ends it: signals reach the main thread only, and not while it is in the engine."""
     if threading.current_thread() is not threading.main_thread():
         return query()
-    done = Future[pa.Table]()
+    done = Future[Answer]()
 
     def work() -> None:
         try:

@@ -51,7 +51,7 @@ class Footer:
         return len(self.first_rows) - 1
 
     @cached_property
-    def _times(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def times(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """First and last instant of each group, in ns."""
         times = np.array(self.native.times_ns, np.int64).reshape(-1, 2)
         if len(times) != self.num_groups:
@@ -63,7 +63,7 @@ class Footer:
         first, stop = span.first_group, span.first_group + span.groups
         if span.groups == 1:
             return range(first, stop)
-        lows, highs = self._times
+        lows, highs = self.times
         begin = 0 if start is None else int(np.searchsorted(highs[first:stop], start))
         until = span.groups if end is None else int(np.searchsorted(lows[first:stop], end))
         return range(first + begin, first + max(begin, until))
@@ -72,7 +72,7 @@ class Footer:
         """All groups that hold instants of [start, end) ns."""
         if start is None and end is None:
             return list(range(self.num_groups))
-        lows, highs = self._times
+        lows, highs = self.times
         keep = np.ones(self.num_groups, bool) if start is None else highs >= start
         return np.flatnonzero(keep if end is None else keep & (lows < end)).tolist()
 

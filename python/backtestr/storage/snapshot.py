@@ -134,7 +134,10 @@ class Version:
         """
         if symbols is None:
             return list(self.symbols)
-        names = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+        try:
+            names = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+        except TypeError:
+            raise ArgumentError(f"symbols={symbols!r}: give one name, several, or None for all") from None
         for name in names:
             if not isinstance(name, str):
                 raise ArgumentError(f"symbols are text, got {name!r}")
