@@ -126,7 +126,7 @@ class Tally:
             slow_ns,
             slowest_ns,
             last_ns,
-            recent=[Run(*map(_count, run)) for run in recent],
+            recent=_runs(recent),
             slow=[
                 SlowRead(_text(table), _instant(low), _instant(high), _count(took)) for table, low, high, took in slow
             ],
@@ -218,6 +218,14 @@ def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < _MOST:
         raise ValueError("no count")
     return value
+
+
+def _runs(values: Any) -> list[Run]:
+    """Thousands of them are read at once, so all are checked together."""
+    numbers = [number for run in values for number in run]
+    if set(map(type, numbers)) != {int} or min(numbers) < 0 or max(numbers) >= _MOST:
+        raise ValueError("no run")
+    return [Run(*run) for run in values]
 
 
 def _instant(value: Any) -> int | None:
