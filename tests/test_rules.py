@@ -21,7 +21,8 @@ BASE = {"models", "schema", "config", "errors", "instants", "machine"}
 MAY_IMPORT = {
     "cli": {"store", "query", "persist", "results", "config", "errors", "instants", "models"},
     "store": {"upkeep", "ingest", "persist", *BASE},
-    "upkeep": {"reader", "ingest", "persist", "storage", *BASE},
+    "upkeep": {"memory", "ingest", "persist", "storage", *BASE},
+    "memory": {"reader", "query", "storage", *BASE},
     "reader": {"ingest", "query", "persist", "storage", *BASE},
     "ingest": {"sources", "storage", *BASE},
     "query": {"storage", *BASE},

@@ -17,7 +17,7 @@ from backtestr import config, machine
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.flush import settled
 from backtestr.instants import Instant, range_ns
-from backtestr.models import BarSpec, CacheStats, Plan, StoreInfo, VersionDiff
+from backtestr.models import BarSpec, Plan, StoreInfo, VersionDiff
 from backtestr.persist.history import compare, held_version, read_history
 from backtestr.persist.migrate import create_store, known_schema
 from backtestr.query.cut import Cut
@@ -325,30 +325,6 @@ class StoreReader:
         with self._reading(old) as (storage, before), self._reading(new) as (_, after):
             session = self._opened_session()
             return compare(storage, before, after, partial(self._in_files, storage, session))
-
-    def cache_stats(self) -> dict[str, CacheStats]:
-        """What each cache holds and did: ``hot``, rows of ticks and bars in memory.
-
-        Example:
-            >>> import backtestr as bt, tempfile
-            >>> with bt.open(tempfile.mkdtemp()) as store:
-            ...     store.cache_stats()["hot"].hits
-            0
-        """
-        return {"hot": self._readable().reader.groups.stats()}
-
-    def clear_cache(self, symbols: str | Iterable[str] | None = None) -> None:
-        """Drop rows from memory: those of some symbols, or all.
-
-        Args:
-            symbols: one, several, or None for all. Small symbols share groups of rows with others, which go too.
-
-        Raises:
-            SymbolNotFoundError: no such symbol.
-        """
-        with self._reading() as (storage, version):
-            places = None if symbols is None else version.listing.groups_of(version.known(symbols))
-            storage.reader.groups.forget(places)
 
     def refresh(self) -> int:
         """Move forward to the last commit of the writer.

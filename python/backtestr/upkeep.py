@@ -11,16 +11,16 @@ from backtestr.errors import ArgumentError
 from backtestr.ingest.flush import flush
 from backtestr.ingest.progress import Progress, shown
 from backtestr.ingest.rebuild import rebuild_bars
+from backtestr.memory import Memory
 from backtestr.models import GcReport, RepairReport, VerifyReport
 from backtestr.persist.gc import collect_garbage
 from backtestr.persist.repair import repair_store
 from backtestr.persist.verify import verify_store
-from backtestr.reader import StoreReader
 from backtestr.storage import Storage
 from backtestr.storage.catalog import publish_catalog
 
 
-class Upkeep(StoreReader):
+class Upkeep(Memory):
     """What `backtestr.Store` offers beside reading and writing rows."""
 
     @contextlib.contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +37,19 @@ class _Held(NamedTuple):
     bytes: int
 
 
+class Keeper(Protocol):
+    """What keeps row groups: a `GroupCache`, or what takes its place."""
+
+    def get(self, file_id: str, first: int, stop: int) -> list[Any]:
+        """What was put for each row group of a file from ``first`` to before ``stop``, or None."""
+
+    def put(self, file_id: str, group: int, rows: Any, bytes: int) -> None:  # noqa: A002 - as the cache has it
+        """Put a row group's rows, which take so many bytes."""
+
+    def trim(self) -> None:
+        """Let go what there is no room for."""
+
+
 class RowGroups:
     """The row groups of a store's data files; keeps their footers. Safe to share between threads.
 
@@ -48,6 +62,7 @@ class RowGroups:
 
     def __init__(self, layout: Layout, *, verify: bool, threads: int = 1, cache: GroupCache | None = None) -> None:
         self.cache = cache
+        self._keeper: Keeper | None = cache
         self._layout = layout
         self._verify = verify
         self._threads = threads
@@ -61,6 +76,12 @@ class RowGroups:
         cache = GroupCache(room, ttl_s=settings.hot_cache_ttl) if room else None
         threads = min(settings.threads, _DECODING)
         return cls(layout, verify=settings.verify == "always", threads=threads, cache=cache)
+
+    def through(self, keeper: Keeper) -> Self:
+        """The same groups and footers, what is decoded kept elsewhere."""
+        other = copy.copy(self)
+        other._keeper = keeper
+        return other
 
     def footer(self, file: File) -> Footer:
         """A file's footer, checked against the log.
@@ -89,9 +110,10 @@ class RowGroups:
         Raises:
             DataCorruptError: the file is damaged.
         """
-        if self.cache is None or not groups:
+        keeper = self._keeper
+        if keeper is None or not groups:
             return self.decode(file, groups, schema)
-        held: list[_Held | None] = self.cache.get(file.file_id, groups.start, groups.stop)
+        held: list[_Held | None] = keeper.get(file.file_id, groups.start, groups.stop)
         names = schema.names
         found: list[pa.RecordBatch | None] = [_columns(known, names) for known in held]
         for missing in ranges(group for group, rows in zip(groups, found, strict=True) if rows is None):
@@ -100,8 +122,8 @@ class RowGroups:
                 made = _Held(rows, names, size)
                 if (known := held[group - groups.start]) is not None:
                     made = _joined(known, made)
-                self.cache.put(file.file_id, group, made, made.bytes)
-            self.cache.trim()
+                keeper.put(file.file_id, group, made, made.bytes)
+            keeper.trim()
         return found
 
     def decode(self, file: File, groups: range, schema: pa.Schema) -> list[pa.RecordBatch]:

@@ -64,6 +64,17 @@ impl GroupCache {
             .collect()
     }
 
+    /// Whether each group of a file from `first` to before `stop` is there; counts as no demand for it.
+    fn holds(&self, file_id: &str, first: usize, stop: usize) -> Vec<bool> {
+        let mut key = (file_id.to_owned(), first);
+        (first..stop)
+            .map(|group| {
+                key.1 = group;
+                self.groups.contains_key(&key)
+            })
+            .collect()
+    }
+
     /// Put a group's rows, which take so many bytes.
     fn put(&self, file_id: &str, group: usize, rows: Py<PyAny>, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
