@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+
 from backtestr.errors import ArgumentError
-from backtestr.instants import END_NS, MIN_NS, Instant, range_ns
+from backtestr.instants import MIN_NS, Instant, range_ns
 from backtestr.models import CacheStats, Timeframe
-from backtestr.query.ahead.belt import Read
 from backtestr.query.ahead.steps import Cover, Step, windows
+from backtestr.query.ahead.stretch import Bounds
 from backtestr.query.ahead.walk import ReadRows, Walk
 from backtestr.query.frame import Frame
 from backtestr.query.request import read_bars, read_ticks
@@ -81,19 +83,23 @@ class Memory(StoreReader):
             raise ArgumentError("columns= is for ticks; bars come with all of theirs")
         with self._reading(as_of) as (storage, version):
             names = version.known(symbols)
-            read: ReadRows = lambda seen, low, high: read_ticks(seen, version, names, low, high, columns)  # noqa: E731
+            wide = None if columns is None else list(dict.fromkeys([*columns, "timestamp_utc"]))
+            read: ReadRows = lambda seen, low, high: read_ticks(seen, version, names, low, high, wide)  # noqa: E731
             if timeframe is not None:
                 read = lambda seen, low, high: read_bars(seen, version, names, timeframe, low, high, price)  # noqa: E731
             # what is wrong with the request shows here, and not in the thread
             read(storage, MIN_NS, MIN_NS + 1)
             cover = Cover.of(version, names, 1 if timeframe is None else Timeframe.parse(timeframe).ns)
             bounds = windows(step, *cover.ends(step, *window), None if empty else cover)
-            asked: dict[str, Any] = {"timeframe": timeframe, "columns": columns, "price": price}
-            explain = partial(self.explain, symbols=names, as_of=version.lsn, **asked)
-            framed = lambda read: _framed(read, explain)  # noqa: E731
+            asked: dict[str, Any] = {"timeframe": timeframe, "columns": columns, "price": price, "as_of": version.lsn}
+
+            def framed(window: Bounds, rows: pa.Table) -> Frame:
+                explain = partial(self.explain, symbols=names, start=window[0], end=window[1], **asked)
+                return Frame(rows if columns is None else rows.select(columns), explain=explain)
+
             storage.lease.hold(version.lsn)
             done = partial(storage.lease.release, version.lsn)
-            walk = Walk(storage, bounds, read, empty=empty, done=done, framed=framed)
+            walk = Walk(storage, bounds, read, framed, empty=empty, done=done)
         self._walks.add(walk)
         return walk
 
@@ -126,7 +132,3 @@ class Memory(StoreReader):
         for walk in list(self._walks):
             walk.abandon(self._path)
         super().close()
-
-
-def _framed(read: Read, explain: partial[Any]) -> Frame:
-    return Frame(read.rows, explain=partial(explain, start=max(read.start, MIN_NS), end=min(read.end, END_NS)))

@@ -86,6 +86,13 @@ def following(at: dt.datetime, by: str) -> dt.datetime:
     return floor(floor(at, by) + dt.timedelta(hours=jump), by)
 
 
+def plain(rows: pa.Table) -> pa.Table:
+    """One chunk without dictionaries, which may hold more than the rows need."""
+    kinds = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in rows.schema]
+    columns = [column.cast(kind) for column, kind in zip(rows.columns, kinds, strict=True)]
+    return pa.table(columns, rows.column_names).combine_chunks()
+
+
 INSTANTS = st.none() | st.datetimes(FIRST - dt.timedelta(days=40), LAST + dt.timedelta(days=40))
 
 
@@ -129,7 +136,7 @@ def test_any_walk_has_the_rows_of_plain_requests(
         assert begin == floor(begin, by) or begin == start
         assert until == (following(begin, by) if end is None else min(end, following(begin, by)))
         assert low <= begin < until
-        assert window.rows.to_arrow().equals(request(begin, until))
+        assert plain(window.rows.to_arrow()).equals(plain(request(begin, until)))
         assert empty or len(window.rows)
         low = until
 
@@ -230,7 +237,7 @@ def test_an_error_of_the_thread_comes_to_the_caller(tmp_path: Path) -> None:
         got = []
         with pytest.raises(DataCorruptError):
             got.extend(window.start.day for window in walk)
-        assert got in ([], [30, 31])
+        assert got == [30, 31]
         assert list(walk) == []
         no_threads()
         assert opened._storage.lease._in_use == {}
@@ -290,19 +297,20 @@ def test_a_walk_leaves_the_cache_as_it_is_and_little_in_memory(tmp_path: Path) -
         assert most < 8 << 20
 
 
-def test_few_windows_wait(store: bt.Store) -> None:
+def test_little_waits(store: bt.Store) -> None:
     walk = store.walk("A", by="hour")
-    first = next(walk)
     deadline = time.monotonic() + 10
-    while len(walk._belt._waiting) < 4 and time.monotonic() < deadline:
+    while len(walk._belt._waiting) < 2 and time.monotonic() < deadline:
         time.sleep(0.001)
     time.sleep(0.02)
-    assert len(walk._belt._waiting) == 4
-    assert next(walk).start > first.start
-    walk.close()
+    assert len(walk._belt._waiting) == 2
+    starts = [window.start for window in walk]
+    assert starts == sorted(starts)
+    assert walk.passed == len(starts)
+    assert walk.waits < walk.passed
 
 
-def test_without_a_cache_one_window_waits(path: Path) -> None:
+def test_without_a_cache_one_stretch_waits(path: Path) -> None:
     with bt.open(path, read_only=True, hot_cache_bytes=0) as opened:
         walk = opened.walk("A", by="day")
         windows = [next(walk)]

@@ -1,4 +1,4 @@
-"""Row groups that a walk passes: kept from one window to the next, and not in the store's cache."""
+"""Row groups that a walk passes: kept from one read to the next, and not in the store's cache."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from backtestr._native import GroupCache
 
 
 class Passing:
-    """The row groups of the last two windows; others come from the store's cache if they are there.
+    """The row groups of the last two reads; others come from the store's cache if they are there.
 
-    A window often ends within a group, which the next one begins with.
+    A read often ends within a group, which the next one begins with.
 
     Args:
         cache: the store's, which is left as it is; None for none.
@@ -22,7 +22,7 @@ class Passing:
         self._before: dict[tuple[str, int], Any] = {}
 
     def turn(self) -> None:
-        """The next window begins."""
+        """The next read begins."""
         self._before, self._now = self._now, {}
 
     def get(self, file_id: str, first: int, stop: int) -> list[Any]:
@@ -35,7 +35,7 @@ class Passing:
         return found
 
     def put(self, file_id: str, group: int, rows: Any, bytes: int) -> None:  # noqa: A002, ARG002 - as a cache's
-        """Hold a group until the window behind the next."""
+        """Hold a group until the read behind the next."""
         self._now[file_id, group] = rows
 
     def trim(self) -> None:

@@ -7,24 +7,27 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import pyarrow as pa
 
 from backtestr.errors import StoreClosedError
 from backtestr.instants import to_datetime
 from backtestr.query.ahead.background import Background
-from backtestr.query.ahead.belt import Belt, Read
+from backtestr.query.ahead.belt import Belt
 from backtestr.query.ahead.passing import Passing
+from backtestr.query.ahead.stretch import Bounds, stretches
 from backtestr.query.frame import Frame
 from backtestr.storage import Storage
 from backtestr.storage.read import Reader
 
-_SHARE = 8
-"""Windows that wait take an eighth of the memory for rows at most."""
+_SHARE: Final = 8
+"""What waits takes an eighth of the memory for rows at most."""
 
 ReadRows = Callable[[Storage, int, int], pa.Table]
-"""Reads the rows of [start, end) ns."""
+"""Reads the rows of [start, end) ns, ``timestamp_utc`` among their columns."""
+Framed = Callable[[Bounds, pa.Table], Frame]
+"""Makes of a window's rows what the caller gets."""
 
 
 class Window(NamedTuple):
@@ -38,43 +41,61 @@ class Window(NamedTuple):
 class Walk:
     """The windows of a walk, in order of time; a thread reads ahead of them until they end or `close`.
 
-    Get one from `backtestr.Store.walk` and go it once, in a ``for`` loop; one that is left early stops when nothing
-    refers to it, or at once where a ``with`` block holds it. Not to be shared between threads.
+    Get one from `backtestr.Store.walk` and go it once, in a ``for`` loop. One that is left early stops when nothing
+    refers to it any more, or at the end of a ``with`` block that holds it. Not to be shared between threads.
+
+    Attributes:
+        passed: windows so far.
+        waits: how many of them were not there yet when they were asked for.
     """
 
     def __init__(
         self,
         storage: Storage,
-        windows: Iterator[tuple[int, int]],
+        windows: Iterator[Bounds],
         read: ReadRows,
+        framed: Framed,
         *,
         empty: bool,
         done: Callable[[], None],
-        framed: Callable[[Read], Frame],
     ) -> None:
+        self.passed = 0
         self._framed = framed
+        self._empty = empty
+        self._here: Iterator[tuple[Bounds, pa.Table]] = iter(())
         self._belt = belt = Belt(storage.settings.hot_cache_bytes // _SHARE)
         # the thread must not refer to this object, whose end stops it
         weakref.finalize(self, belt.stop)
-        self._thread = Background("backtestr-walk", _read_all, belt.stop, belt, storage, windows, read, empty, done)
+        self._thread = Background("backtestr-walk", _read_all, belt.stop, belt, storage, windows, read, done)
+
+    @property
+    def waits(self) -> int:
+        """How many windows so far were not there yet when they were asked for."""
+        return self._belt.waits
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Window:
-        read = self._belt.take()
-        if read is None:
-            raise StopIteration
-        return Window(to_datetime(read.start), to_datetime(read.end), self._framed(read))
+        while True:
+            for window, rows in self._here:
+                if rows.num_rows or self._empty:
+                    self.passed += 1
+                    return Window(to_datetime(window[0]), to_datetime(window[1]), self._framed(window, rows))
+            stretch = self._belt.take()
+            if stretch is None:
+                raise StopIteration
+            self._here = iter(stretch)
 
     def close(self) -> None:
         """Read no further; the walk ends here."""
         self._thread.close()
+        self._here = iter(())
 
     def abandon(self, path: object) -> None:
         """The store is closed: whoever goes on gets StoreClosedError."""
         self._belt.stop(StoreClosedError(f"store {path} was closed while a walk went on; open it again"))
-        self._thread.close()
+        self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -86,11 +107,11 @@ class Walk:
 
 
 class _StoppedError(Exception):
-    """Nobody wants the window that is being read."""
+    """Nobody wants what is being read."""
 
 
 class _Watched(Passing):
-    """Ends the reading of a long window when nobody wants it."""
+    """Ends a long read when nobody wants it."""
 
     def __init__(self, storage: Storage, belt: Belt) -> None:
         super().__init__(storage.reader.groups.cache)
@@ -103,28 +124,25 @@ class _Watched(Passing):
 
 
 def _read_all(
-    belt: Belt,
-    storage: Storage,
-    windows: Iterator[tuple[int, int]],
-    read: ReadRows,
-    empty: bool,
-    done: Callable[[], None],
+    belt: Belt, storage: Storage, windows: Iterator[Bounds], read: ReadRows, done: Callable[[], None]
 ) -> None:
-    """Read window after window until the belt wants no more."""
-    error: BaseException | None = None
+    """Read until the belt wants no more."""
+    met: BaseException | None = None
     passing = _Watched(storage, belt)
-    storage = replace(storage, reader=Reader(storage.reader.groups.through(passing)))
+    seen = replace(storage, reader=Reader(storage.reader.groups.through(passing)))
+
+    def read_next(start: int, end: int) -> pa.Table:
+        passing.turn()
+        return read(seen, start, end)
+
     try:
-        for start, end in windows:
-            rows = read(storage, start, end)
-            passing.turn()
-            if (rows.num_rows or empty) and not belt.put(Read(start, end, rows)):
+        for stretch in stretches(windows, read_next):
+            if not belt.put(stretch):
                 break
     except _StoppedError:
         pass
-    except BaseException as met:
-        error = met
+    except BaseException as error:
+        met = error
     finally:
-        del passing, storage
         done()
-        belt.finish(error)
+        belt.finish(met)
