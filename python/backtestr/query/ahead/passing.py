@@ -31,7 +31,8 @@ class Passing:
         if self._cache is not None and any(held is None for held in found):
             for place, is_held in enumerate(self._cache.holds(file_id, first, stop)):
                 if is_held and found[place] is None:
-                    found[place] = self._cache.get(file_id, first + place, first + place + 1)[0]
+                    at = first + place
+                    found[place] = self._cache.get(file_id, at, at + 1, counted=False)[0]
         return found
 
     def put(self, file_id: str, group: int, rows: Any, bytes: int) -> None:  # noqa: A002, ARG002 - as a cache's

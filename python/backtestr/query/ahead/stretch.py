@@ -13,7 +13,7 @@ import pyarrow as pa
 from backtestr.errors import BacktestrError
 from backtestr.storage.keys import times_ns
 
-_ROWS: Final = 131_072
+_ROWS: Final = 262_144
 """Rows that are worth a read of their own."""
 _MOST: Final = 512
 _GROWTH: Final = 4
