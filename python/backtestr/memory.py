@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from backtestr.errors import ArgumentError
 from backtestr.instants import MIN_NS, Instant, range_ns
-from backtestr.models import CacheStats, Timeframe
+from backtestr.models import AheadStats, CacheReport, Timeframe
+from backtestr.query.ahead.prefetch import ReadAhead
 from backtestr.query.ahead.steps import Cover, Step, windows
 from backtestr.query.ahead.stretch import Bounds
 from backtestr.query.ahead.walk import ReadRows, Walk
@@ -27,6 +28,10 @@ class Memory(StoreReader):
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, **settings: Any) -> None:
         super().__init__(path, read_only=read_only, **settings)
         self._walks: weakref.WeakSet[Walk] = weakref.WeakSet()
+        if self._settings.read_ahead == "on" and self._settings.hot_cache_bytes:
+            self._ahead = ReadAhead(self._readable())
+            # a store that nobody closes ends its thread, too, which must not refer to it
+            weakref.finalize(self, self._ahead.stop)
 
     def walk(
         self,
@@ -103,8 +108,8 @@ class Memory(StoreReader):
         self._walks.add(walk)
         return walk
 
-    def cache_stats(self) -> dict[str, CacheStats]:
-        """What each cache holds and did: ``hot``, rows of ticks and bars in memory.
+    def cache_stats(self) -> CacheReport:
+        """What is held in memory and was read ahead: ``hot``, rows of ticks and bars, and ``ahead``.
 
         Example:
             >>> import backtestr as bt, tempfile
@@ -112,7 +117,8 @@ class Memory(StoreReader):
             ...     store.cache_stats()["hot"].hits
             0
         """
-        return {"hot": self._readable().reader.groups.stats()}
+        ahead = AheadStats() if self._ahead is None else self._ahead.stats()
+        return {"hot": self._readable().reader.groups.stats(), "ahead": ahead}
 
     def clear_cache(self, symbols: str | Iterable[str] | None = None) -> None:
         """Drop rows from memory: those of some symbols, or all.
@@ -128,7 +134,9 @@ class Memory(StoreReader):
             storage.reader.groups.forget(places)
 
     def close(self) -> None:
-        """End the walks, then close the store."""
+        """End what reads ahead, then close the store."""
         for walk in list(self._walks):
             walk.abandon(self._path)
+        if self._ahead is not None:
+            self._ahead.close()
         super().close()

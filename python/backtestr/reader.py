@@ -20,6 +20,7 @@ from backtestr.instants import Instant, range_ns
 from backtestr.models import BarSpec, Plan, StoreInfo, VersionDiff
 from backtestr.persist.history import compare, held_version, read_history
 from backtestr.persist.migrate import create_store, known_schema
+from backtestr.query.ahead.prefetch import ReadAhead
 from backtestr.query.cut import Cut
 from backtestr.query.describe import describe
 from backtestr.query.frame import Frame
@@ -68,6 +69,7 @@ class StoreReader:
         self._unpin: weakref.finalize[Any, Any] | None = None
         reader = Reader(RowGroups.of(layout, self._settings))
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader, lease)
+        self._ahead: ReadAhead | None = None
         self._session: Session | None = None
         self._session_lock = threading.Lock()
         self._settled: dict[frozenset[str], tuple[Version, Version]] = {}
@@ -110,6 +112,8 @@ class StoreReader:
         with self._reading(as_of) as (storage, version):
             window = range_ns(start, end)
             rows = read_ticks(storage, version, symbols, *window, columns, Cut.parse(limit, order))
+            if self._ahead is not None and as_of is None and limit is None:
+                self._ahead.note("ticks", symbols, window, columns)
             asked: dict[str, Any] = {
                 "symbols": symbols,
                 "start": start,
@@ -159,6 +163,8 @@ class StoreReader:
         with self._reading(as_of) as (storage, version):
             window = range_ns(start, end)
             rows = read_bars(storage, version, symbols, timeframe, *window, price, Cut.parse(limit, order))
+            if self._ahead is not None and as_of is None and limit is None:
+                self._ahead.note(str(timeframe), symbols, window, price=price)
             asked: dict[str, Any] = {
                 "symbols": symbols,
                 "timeframe": timeframe,

@@ -21,6 +21,7 @@ from backtestr.models import CacheStats
 from backtestr.storage.footer import Footer
 from backtestr.storage.layout import Layout
 from backtestr.storage.listing import File
+from backtestr.storage.waiting import WaitingGroups
 from backtestr.storage.write import read_footer
 
 _FOOTERS = 4_096
@@ -63,6 +64,10 @@ class RowGroups:
     def __init__(self, layout: Layout, *, verify: bool, threads: int = 1, cache: GroupCache | None = None) -> None:
         self.cache = cache
         self._keeper: Keeper | None = cache
+        self.waiting: WaitingGroups | None = None
+        """Groups that were read ahead, from where they get into the cache on their first use."""
+        self.decoded_bytes = 0
+        """What `read` decoded, as it is in memory."""
         self._layout = layout
         self._verify = verify
         self._threads = threads
@@ -77,10 +82,11 @@ class RowGroups:
         threads = min(settings.threads, _DECODING)
         return cls(layout, verify=settings.verify == "always", threads=threads, cache=cache)
 
-    def through(self, keeper: Keeper) -> Self:
+    def through(self, keeper: Keeper, *, threads: int | None = None) -> Self:
         """The same groups and footers, what is decoded kept elsewhere."""
         other = copy.copy(self)
-        other._keeper = keeper
+        other._keeper, other.waiting = keeper, None
+        other._threads = threads or self._threads
         return other
 
     def footer(self, file: File) -> Footer:
@@ -116,15 +122,37 @@ class RowGroups:
         held: list[_Held | None] = keeper.get(file.file_id, groups.start, groups.stop)
         names = schema.names
         found: list[pa.RecordBatch | None] = [_columns(known, names) for known in held]
-        for missing in ranges(group for group, rows in zip(groups, found, strict=True) if rows is None):
-            for group, (rows, size) in zip(missing, self._decode(file, missing, schema), strict=True):
+        missing = [group for group, rows in zip(groups, found, strict=True) if rows is None]
+        if missing and self.waiting is not None:
+            for group, rows in self._taken(self.waiting, file.file_id, missing, names):
                 found[group - groups.start] = rows
+                missing.remove(group)
+        for some in ranges(missing):
+            for group, (rows, size) in zip(some, self._decode(file, some, schema), strict=True):
+                found[group - groups.start] = rows
+                self.decoded_bytes += size
                 made = _Held(rows, names, size)
                 if (known := held[group - groups.start]) is not None:
                     made = _joined(known, made)
                 keeper.put(file.file_id, group, made, made.bytes)
             keeper.trim()
         return found
+
+    def _taken(
+        self, waiting: WaitingGroups, file_id: str, groups: Iterable[int], names: list[str]
+    ) -> list[tuple[int, pa.RecordBatch]]:
+        """Columns of those groups that were read ahead, which go on to the cache."""
+        taken = []
+        for place in [(file_id, group) for group in groups]:
+            held: _Held | None = waiting.peek(place)
+            rows = _columns(held, names)
+            if held is not None and rows is not None and self.cache is not None:
+                waiting.use(place)
+                self.cache.put(*place, held, held.bytes)
+                taken.append((place[1], rows))
+        if taken and self.cache is not None:
+            self.cache.trim()
+        return taken
 
     def decode(self, file: File, groups: range, schema: pa.Schema) -> list[pa.RecordBatch]:
         """Columns of some row groups, from the file.
@@ -143,6 +171,8 @@ class RowGroups:
         """Drop groups from memory: all of them, or those at (file id, first group, number of groups)."""
         if self.cache is None:
             return
+        if self.waiting is not None:
+            self.waiting.drop()
         if places is None:
             self.cache.clear()
         for file_id, first, count in places or ():
