@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
@@ -15,11 +16,12 @@ from backtestr.errors import BacktestrError
 from backtestr.models import AheadStats
 from backtestr.query.ahead.background import Background
 from backtestr.query.ahead.predict import Asked, Predictor
-from backtestr.query.ahead.rows import Filling, StoppedError, has_rows, rows_of
+from backtestr.query.ahead.rows import Filling, StoppedError, has_rows, is_cached, rows_of
 from backtestr.query.ahead.state import load_state, save_state
 from backtestr.query.request import read_bars, read_ticks
 from backtestr.storage import Storage
 from backtestr.storage.read import Reader
+from backtestr.storage.snapshot import Version
 from backtestr.storage.waiting import WaitingGroups
 
 _LOG = logging.getLogger(__name__)
@@ -35,11 +37,15 @@ _SHARE: Final = 8
 _ROW_BYTES: Final = 64
 _FIRST: Final = 3
 """Requests before which there is no thread, as nothing can be foretold."""
-_BUSY: Final = 8
-"""Requests in one go from which on their rows come from memory, and there is nothing to read ahead of them."""
-_REST: Final = 10
-"""Thinking takes a tenth of the time at most, or a caller who asks again and again would wait for the interpreter."""
-_MOST_REST_S: Final = 0.005
+_LAST: Final = 8
+"""Requests that are thought about at once, the last ones."""
+_PAUSE_S: Final = 0.02
+"""While requests are answered from memory, the time from one thought about them to the next at least."""
+_REST: Final = 20
+"""And so many times as long as the thought took, in which the interpreter was not the caller's."""
+_GAP_S: Final = 0.001
+"""Who asks again sooner has no time to wait for thoughts, and all he needs in memory."""
+_ANSWERS: Final = 1_024
 _SAVED: Final = 512
 """Requests after which what was learnt is saved; it is at the end, too."""
 
@@ -54,12 +60,18 @@ class ReadAhead:
         self._storage = storage
         self._groups = storage.reader.groups
         self._groups.waiting = self._waiting = WaitingGroups(storage.settings.hot_cache_bytes // _SHARE)
+        self._noted: deque[Any] = deque(maxlen=_LAST)
         # a finalizer may put into it whatever else its thread is at
-        self._noted: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._read_before = 0
+        self._noted_s = self._next_s = 0.0
         self._mutex = threading.Lock()
         self._thread: Background | None = None
         self._is_stopped = False
         self._model = Predictor(self._has_rows)
+        self._version: Version | None = None
+        self._with_rows: dict[Any, bool] = {}
+        """What `_has_rows` found in that version, by symbols and window."""
         self._observed = self._saved = 0
         self._outstanding: OrderedDict[Any, tuple[int, int]] = OrderedDict()
         """The number of each prediction, and of the request that it was made after."""
@@ -82,9 +94,15 @@ class ReadAhead:
             if not isinstance(symbols, list | tuple | set | frozenset):
                 return
             symbols = tuple(symbols)
-        self._noted.put((kind, symbols, *window, columns and tuple(columns), price))
-        if self._thread is None and self._noted.qsize() >= _FIRST:
-            self._begin()
+        self._noted.append((kind, symbols, *window, columns and tuple(columns), price))
+        read = self._groups.decoded_bytes + self._waiting.used_bytes
+        before_s, self._noted_s = self._noted_s, time.monotonic()
+        is_due = self._noted_s > self._next_s and self._noted_s - before_s > _GAP_S
+        if is_due or read != self._read_before:
+            self._read_before, self._next_s = read, math.inf
+            self._calls.put(None)
+            if self._thread is None and len(self._noted) >= _FIRST:
+                self._begin()
 
     def stats(self) -> AheadStats:
         """What was read ahead, and what became of it."""
@@ -101,7 +119,7 @@ class ReadAhead:
     def stop(self) -> None:
         """Read no more; does not wait."""
         self._is_stopped = True
-        self._noted.put(None)
+        self._calls.put(None)
 
     def close(self) -> None:
         """Stop, and wait until what was learnt is saved."""
@@ -117,12 +135,12 @@ class ReadAhead:
     def _run(self) -> None:
         try:
             self._load()
-            while (noted := self._next()) and not self._is_stopped:
+            while noted := self._wait():
                 began = time.perf_counter()
                 found = self._think(noted)
-                thought_s = time.perf_counter() - began
                 self._read(found)
-                time.sleep(min(thought_s * _REST, _MOST_REST_S))
+                spent_s = time.perf_counter() - began
+                self._next_s = time.monotonic() + max(_PAUSE_S, _REST * spent_s)
         except Exception as error:
             _LOG.warning("reading ahead of %s ends: %s: %s", self._storage.layout.root, type(error).__name__, error)
         finally:
@@ -130,19 +148,21 @@ class ReadAhead:
             self._waiting.drop()
             self._save()
 
-    def _next(self) -> list[Any]:
-        """All requests that were noted meanwhile; none at the end."""
-        self.is_idle = self._noted.empty()
-        noted = [self._noted.get()]
-        self.is_idle = False
-        while not self._noted.empty():
-            noted.append(self._noted.get())
-        return [] if None in noted else noted
+    def _wait(self) -> list[Any]:
+        """The last requests that were not thought about, when there are some; none at the end."""
+        noted: list[Any] = []
+        while not (noted or self._is_stopped):
+            self.is_idle = self._calls.empty()
+            self._calls.get()
+            self.is_idle = False
+            while self._noted:
+                noted.append(self._noted.popleft())
+        return [] if self._is_stopped else noted
 
     def _think(self, noted: list[Any]) -> list[Asked]:
         """Learn from requests; what to read ahead."""
         found: list[Asked] = []
-        for kind, symbols, start, end, columns, price in noted[-_BUSY:]:
+        for kind, symbols, start, end, columns, price in noted:
             names = (symbols,) if isinstance(symbols, str) else tuple(dict.fromkeys(symbols or ()))
             asked = Asked(kind, names, start, end, columns, price)
             self._observed += 1
@@ -151,7 +171,7 @@ class ReadAhead:
             found = [one for one in sure if one.key not in self._outstanding]
         if self._observed >= self._saved + _SAVED:
             self._save()
-        return found if len(noted) < _BUSY else []
+        return found
 
     def _settle(self, asked: Asked) -> None:
         if (made := self._outstanding.pop(asked.key, None)) is not None:
@@ -165,12 +185,15 @@ class ReadAhead:
     def _read(self, found: list[Asked]) -> None:
         """Read what was foretold, the most likely first, until the caller asks for something else."""
         for place, asked in enumerate(found):
-            if place and not self._noted.empty():
+            if place and not self._calls.empty():
                 self._cancelled += len(found) - place
                 return
             if self._is_quiet():
                 return
-            if not rows_of(self._storage.journal.version, asked) * _ROW_BYTES <= self._waiting.max_bytes // 2:
+            version = self._storage.journal.version
+            if is_cached(version, self._groups, asked):
+                continue
+            if rows_of(version, asked) * _ROW_BYTES > self._waiting.max_bytes // 2:
                 continue
             self._predictions += 1
             self._outstanding[asked.key] = self._predictions, self._observed
@@ -199,7 +222,12 @@ class ReadAhead:
         return self._waiting.wasted_bytes > _WASTE * read
 
     def _has_rows(self, asked: Asked) -> bool:
-        return has_rows(self._storage.journal.version, self._groups, self._waiting, asked)
+        version = self._storage.journal.version
+        if version is not self._version or len(self._with_rows) > _ANSWERS:
+            self._version, self._with_rows = version, {}
+        if asked.key[1:] not in self._with_rows:
+            self._with_rows[asked.key[1:]] = has_rows(version, self._groups, self._waiting, asked)
+        return self._with_rows[asked.key[1:]]
 
     def _load(self) -> None:
         if (folder := self._storage.state) is not None and (state := load_state(folder)) is not None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import pyarrow as pa
+
 from backtestr.query.ahead.predict import Asked
+from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.layout import TICKS
-from backtestr.storage.read import Reader
+from backtestr.storage.listing import Span
 from backtestr.storage.rowgroups import RowGroups
 from backtestr.storage.snapshot import Version
 from backtestr.storage.waiting import Place, WaitingGroups
+from backtestr.storage.windows import Windows
 
+_TIMES: Final = pa.schema([TICK_SCHEMA.field("timestamp_utc")])
 _SYMBOLS: Final = 64
 """With more of them, rows are counted by file."""
 
@@ -40,25 +45,51 @@ def has_rows(version: Version, groups: RowGroups, waiting: WaitingGroups, asked:
     start, end = asked.window
     if not 0 < len(asked.symbols) <= _SYMBOLS:
         return rows_of(version, asked) > 0
-    is_told = True
-    for span in (span for spans in version.listing.spans_of(asked.symbols, start, end) for span in spans):
-        if start <= span.min_ns < end or start <= span.max_ns < end:
-            return True
-        if span.groups > 1:
-            footer = groups.footer(span.file)
-            reached = footer.groups(span, start, end)
-            if not reached:
-                continue
-            if footer.turns(reached, start, end):
-                return True
-        is_told = False
-    if is_told and not version.live:
-        return False
+    if any(_is_live(version, name, start, end) for name in asked.symbols):
+        return True
+    held = groups.through(Filling(waiting, groups, None))
     try:
-        held = Reader(groups.through(Filling(waiting, groups, None)))
-        return bool(held.ticks(version, asked.symbols, start, end, ["timestamp_utc"]).num_rows)
+        return any(
+            _reaches(span, held, start, end)
+            for spans in version.listing.spans_of(asked.symbols, start, end)
+            for span in spans
+        )
     except StoppedError:
         return True
+
+
+def is_cached(version: Version, groups: RowGroups, asked: Asked) -> bool:
+    """Whether all ticks of a request are in the cache."""
+    if asked.kind != "ticks" or not 0 < len(asked.symbols) <= _SYMBOLS or groups.cache is None:
+        return False
+    start, end = asked.window
+    for span in (span for spans in version.listing.spans_of(asked.symbols, start, end) for span in spans):
+        reached = groups.footer(span.file).groups(span, start, end)
+        if not all(groups.cache.holds(span.file.file_id, reached.start, reached.stop)):
+            return False
+    return True
+
+
+def _is_live(version: Version, symbol: str, start: int, end: int) -> bool:
+    """Whether live ticks of a symbol may be in [start, end) ns."""
+    counts = version.live.symbols.get(symbol) if version.live else None
+    return counts is not None and counts["min_ns"] < end and counts["max_ns"] >= start
+
+
+def _reaches(span: Span, held: RowGroups, start: int, end: int) -> bool:
+    """Whether a span has rows in [start, end) ns.
+
+    Raises:
+        StoppedError: its rows are not in memory.
+    """
+    if start <= span.min_ns < end or start <= span.max_ns < end:
+        return True
+    if span.groups > 1:
+        footer = held.footer(span.file)
+        if footer.turns(footer.groups(span, start, end), start, end):
+            return True
+    first, stop = Windows(held, [span], _TIMES, start, end).rows(span)
+    return stop > first
 
 
 class StoppedError(Exception):
