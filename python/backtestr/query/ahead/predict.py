@@ -8,6 +8,7 @@ came true so far is its confidence.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Self
@@ -18,6 +19,8 @@ from backtestr.query.ahead.strides import Stride
 _STREAMS: Final = 256
 _STEPS: Final = 3
 """Windows of a run that are foretold at once."""
+_FAR: Final = 16
+"""Windows that they are looked for in."""
 _EMPTY: Final = 10
 """Windows without rows that a run passes over at most: a long weekend of days, a night of hours."""
 _LEAST: Final = 0.3
@@ -59,6 +62,9 @@ class Asked(NamedTuple):
         return None if window is None else self._replace(start=window[0], end=window[1])
 
 
+Check = Callable[[Asked], bool]
+
+
 class Prediction(NamedTuple):
     """A request that is likely to come, and how likely, from 0 to 1."""
 
@@ -88,6 +94,7 @@ class Predictor:
 
     Args:
         has_rows: whether a request finds rows. A run passes over windows that have none.
+        is_at_hand: whether they are in memory. A run's windows are foretold from the first one on that is not.
 
     Example:
         >>> model = Predictor()
@@ -97,8 +104,9 @@ class Predictor:
         ((600, 700), True)
     """
 
-    def __init__(self, has_rows: Callable[[Asked], bool] = lambda _: True) -> None:
-        self.has_rows = has_rows
+    def __init__(self, has_rows: Check = lambda _: True, is_at_hand: Check = lambda _: False) -> None:
+        self._has_rows = has_rows
+        self._is_at_hand = is_at_hand
         self._runs: OrderedDict[Any, _Run] = OrderedDict()
         self._pairs = Followers()
         self._habits = Followers()
@@ -187,24 +195,31 @@ class Predictor:
         """The next window of a run that has rows."""
         for _ in range(_EMPTY):
             found = asked.moved(stride.after(asked.window))
-            if found is None or self.has_rows(found):
+            if found is None or self._has_rows(found):
                 return found
             asked = found
         return None
 
     def _claims(self, asked: Asked, run: _Run) -> Iterator[_Claim]:
-        ahead, share = run.last, (run.repeats + 1) / (run.repeats + 2)
-        for step in range(1, _STEPS + 1 if run.stride and run.repeats else 1):
-            if run.stride is None or (following := self._next(ahead, run.stride)) is None:
-                break
-            ahead = following
-            yield _Claim(ahead, f"run {step}", share, _LATE * step)
+        if run.stride is not None and run.repeats:
+            share = (run.repeats + 1) / (run.repeats + 2)
+            for step, ahead in enumerate(itertools.islice(self._ahead(run.last, run.stride), _STEPS), 1):
+                yield _Claim(ahead, f"run {step}", share, _LATE * step)
         for symbols, share in self._pairs.shares(asked.symbols):
             if share >= _LEAST:
                 yield _Claim(asked._replace(symbols=symbols), "pair", share, _SOON)
         for (kind, *stride), share in self._habits.shares(_habit_of(asked)):
             if share >= _LEAST and (found := self._usual(asked, kind, Stride(*stride))) is not None:
                 yield _Claim(found, "habit", share, _LATE)
+
+    def _ahead(self, asked: Asked, stride: Stride) -> Iterator[Asked]:
+        """The next windows of a run that are not at hand."""
+        for _ in range(_FAR):
+            if (following := self._next(asked, stride)) is None:
+                return
+            asked = following
+            if not self._is_at_hand(asked):
+                yield asked
 
     def _usual(self, asked: Asked, kind: str, stride: Stride) -> Asked | None:
         """What a habit leads to, which is the same columns only of the same kind."""
@@ -224,13 +239,13 @@ class Predictor:
         return {"runs": runs, "odds": self._odds.to_list(), **followers}
 
     @classmethod
-    def from_dict(cls, state: dict[str, Any], has_rows: Callable[[Asked], bool] = lambda _: True) -> Self:
-        """Go on from what `to_dict` gave.
+    def from_dict(cls, state: dict[str, Any], *checks: Check) -> Self:
+        """Go on from what `to_dict` gave, with the checks of a new one.
 
         Raises:
             Exception: it is something else.
         """
-        made = cls(has_rows)
+        made = cls(*checks)
         made._pairs = Followers.from_list(state["pairs"])
         made._habits = Followers.from_list(state["habits"])
         made._odds = Odds.from_list(state["odds"])

@@ -68,7 +68,7 @@ class ReadAhead:
         self._mutex = threading.Lock()
         self._thread: Background | None = None
         self._is_stopped = False
-        self._model = Predictor(self._has_rows)
+        self._model = Predictor(self._has_rows, self._is_cached)
         self._version: Version | None = None
         self._with_rows: dict[Any, bool] = {}
         """What `_has_rows` found in that version, by symbols and window."""
@@ -190,10 +190,8 @@ class ReadAhead:
                 return
             if self._is_quiet():
                 return
-            version = self._storage.journal.version
-            if is_cached(version, self._groups, asked):
-                continue
-            if rows_of(version, asked) * _ROW_BYTES > self._waiting.max_bytes // 2:
+            size = rows_of(self._storage.journal.version, asked) * _ROW_BYTES
+            if self._is_cached(asked) or size > self._waiting.max_bytes // 2:
                 continue
             self._predictions += 1
             self._outstanding[asked.key] = self._predictions, self._observed
@@ -208,13 +206,19 @@ class ReadAhead:
         try:
             with self._storage.lease.newest() as version:
                 if asked.kind == "ticks":
-                    read_ticks(storage, version, symbols, *asked.window, asked.columns)
+                    rows = read_ticks(storage, version, symbols, *asked.window, asked.columns)
                 else:
-                    read_bars(storage, version, symbols, asked.kind, *asked.window, asked.price)
+                    rows = read_bars(storage, version, symbols, asked.kind, *asked.window, asked.price)
         except (BacktestrError, OSError, StoppedError):
             # whoever asks for it meets what is wrong
             self._outstanding.pop(asked.key, None)
             self._cancelled += 1
+            return
+        if rows.num_rows == 0:
+            # only the rows themselves told, so that a run passes over it from now on
+            self._with_rows[asked.key[1:]] = False
+            self._outstanding.pop(asked.key, None)
+            self._predictions -= 1
 
     def _is_quiet(self) -> bool:
         """Whether too much was read for nothing."""
@@ -229,9 +233,12 @@ class ReadAhead:
             self._with_rows[asked.key[1:]] = has_rows(version, self._groups, self._waiting, asked)
         return self._with_rows[asked.key[1:]]
 
+    def _is_cached(self, asked: Asked) -> bool:
+        return is_cached(self._storage.journal.version, self._groups, asked)
+
     def _load(self) -> None:
         if (folder := self._storage.state) is not None and (state := load_state(folder)) is not None:
-            self._model = Predictor.from_dict(state, self._has_rows)
+            self._model = Predictor.from_dict(state, self._has_rows, self._is_cached)
 
     def _save(self) -> None:
         self._saved = self._observed
