@@ -82,11 +82,10 @@ class RowGroups:
         threads = min(settings.threads, _DECODING)
         return cls(layout, verify=settings.verify == "always", threads=threads, cache=cache)
 
-    def through(self, keeper: Keeper, *, threads: int | None = None) -> Self:
+    def through(self, keeper: Keeper) -> Self:
         """The same groups and footers, what is decoded kept elsewhere."""
         other = copy.copy(self)
         other._keeper, other.waiting = keeper, None
-        other._threads = threads or self._threads
         return other
 
     def footer(self, file: File) -> Footer:
@@ -144,7 +143,7 @@ class RowGroups:
         """Columns of those groups that were read ahead, which go on to the cache."""
         taken = []
         for place in [(file_id, group) for group in groups]:
-            held: _Held | None = waiting.peek(place)
+            held: _Held | None = waiting.arrived(place)
             rows = _columns(held, names)
             if held is not None and rows is not None and self.cache is not None:
                 waiting.use(place)

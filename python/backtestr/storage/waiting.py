@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 Place = tuple[str, int]
 """A row group: the id of its file, and its number there."""
+
+
+_LONGEST_S: Final = 0.1
+"""How long a group that is being read is waited for; it takes a few ms."""
 
 
 @dataclass(slots=True)
@@ -32,7 +37,9 @@ class WaitingGroups:
         self.max_bytes = max_bytes
         self.bytes = self.read_bytes = self.used_bytes = self.wasted_bytes = 0
         self._groups: OrderedDict[Place, _Waiting] = OrderedDict()
+        self._coming: set[Place] = set()
         self._mutex = threading.Lock()
+        self._arrived = threading.Condition(self._mutex)
 
     def put(self, place: Place, held: Any, size: int, owner: int) -> None:
         """Have a group wait that so many bytes were decoded for."""
@@ -40,6 +47,8 @@ class WaitingGroups:
             before = self._groups.get(place)
             owners = before.owners if before else set()
             self._drop(place)
+            self._coming.discard(place)
+            self._arrived.notify_all()
             self._groups[place] = _Waiting(held, size, owners | {owner})
             self.bytes += size
             self.read_bytes += size
@@ -53,6 +62,19 @@ class WaitingGroups:
                 return None
             waiting.owners.add(owner)
             return waiting.held
+
+    def expect(self, places: Iterable[Place] = ()) -> None:
+        """Just these groups are being read now: who asks for one waits for it, instead of reading it once more."""
+        with self._mutex:
+            self._coming = set(places)
+            self._arrived.notify_all()
+
+    def arrived(self, place: Place) -> Any:
+        """A group that waits, if need be as soon as it is read, or None."""
+        if place in self._coming:
+            with self._mutex:
+                self._arrived.wait_for(lambda: place not in self._coming, _LONGEST_S)
+        return self.peek(place)
 
     def peek(self, place: Place) -> Any:
         """A group that waits, or None."""

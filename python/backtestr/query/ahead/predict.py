@@ -213,12 +213,14 @@ class Predictor:
                 yield _Claim(found, "habit", share, _LATE)
 
     def _ahead(self, asked: Asked, stride: Stride) -> Iterator[Asked]:
-        """The next windows of a run that are not at hand."""
+        """The next windows of a run, from the first one on that is not at hand."""
+        is_at_hand = True
         for _ in range(_FAR):
             if (following := self._next(asked, stride)) is None:
                 return
             asked = following
-            if not self._is_at_hand(asked):
+            is_at_hand = is_at_hand and self._is_at_hand(asked)
+            if not is_at_hand:
                 yield asked
 
     def _usual(self, asked: Asked, kind: str, stride: Stride) -> Asked | None:

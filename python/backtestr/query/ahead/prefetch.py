@@ -201,7 +201,7 @@ class ReadAhead:
 
     def _fill(self, asked: Asked, number: int) -> None:
         keeper = Filling(self._waiting, self._groups, number, lambda: self._is_stopped)
-        storage = replace(self._storage, reader=Reader(self._groups.through(keeper, threads=1)))
+        storage = replace(self._storage, reader=Reader(self._groups.through(keeper)))
         symbols = asked.symbols or None
         try:
             with self._storage.lease.newest() as version:
@@ -214,6 +214,8 @@ class ReadAhead:
             self._outstanding.pop(asked.key, None)
             self._cancelled += 1
             return
+        finally:
+            self._waiting.expect()
         if rows.num_rows == 0:
             # only the rows themselves told, so that a run passes over it from now on
             self._with_rows[asked.key[1:]] = False

@@ -128,8 +128,11 @@ class Filling:
                 if is_held and found[place] is None:
                     at = first + place
                     found[place] = self._cache.get(file_id, at, at + 1, counted=False)[0]
-        if self._owner is None and any(held is None for held in found):
+        missing = [(file_id, first + place) for place, held in enumerate(found) if held is None]
+        if missing and self._owner is None:
             raise StoppedError
+        if missing:
+            self._waiting.expect(missing)
         return found
 
     def _waits(self, place: Place) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import lru_cache
 from typing import Final, NamedTuple, Self
 
 from backtestr.instants import END_NS, MIN_NS, to_datetime
@@ -44,6 +45,7 @@ class Stride(NamedTuple):
         return self.start == self.end != 0
 
 
+@lru_cache(maxsize=1_024)
 def _month_at(at: int) -> int | None:
     """Months since the year 0 of an instant that is the beginning of one."""
     if at % DAY_NS:
