@@ -88,7 +88,7 @@ class Memory(StoreReader):
             raise ArgumentError("columns= is for ticks; bars come with all of theirs")
         with self._reading(as_of) as (storage, version):
             names = version.known(symbols)
-            wide = None if columns is None else list(dict.fromkeys([*columns, "timestamp_utc"]))
+            wide = list(dict.fromkeys([*columns, "timestamp_utc"])) if columns else None
             read: ReadRows = lambda seen, low, high: read_ticks(seen, version, names, low, high, wide)  # noqa: E731
             if timeframe is not None:
                 read = lambda seen, low, high: read_bars(seen, version, names, timeframe, low, high, price)  # noqa: E731
@@ -100,7 +100,7 @@ class Memory(StoreReader):
 
             def framed(window: Bounds, rows: pa.Table) -> Frame:
                 explain = partial(self.explain, symbols=names, start=window[0], end=window[1], **asked)
-                return Frame(rows if columns is None else rows.select(columns), explain=explain)
+                return Frame(rows.select(columns) if columns else rows, explain=explain)
 
             storage.lease.hold(version.lsn)
             done = partial(storage.lease.release, version.lsn)

@@ -45,6 +45,8 @@ _REST: Final = 20
 """And so many times as long as the thought took, in which the interpreter was not the caller's."""
 _GAP_S: Final = 0.001
 """Who asks again sooner has no time to wait for thoughts, and all he needs in memory."""
+_SYMBOLS: Final = 64
+"""Requests for more, but not for all, are not learnt from."""
 _ANSWERS: Final = 1_024
 _SAVED: Final = 512
 """Requests after which what was learnt is saved; it is at the end, too."""
@@ -90,11 +92,11 @@ class ReadAhead:
         if self._is_stopped or window[0] is None or window[1] is None:
             return
         if symbols is not None and not isinstance(symbols, str):
-            # an iterator is used up, and a list may change
-            if not isinstance(symbols, list | tuple | set | frozenset):
+            # an iterator is used up, and a list may change; many names take their time to copy
+            if not isinstance(symbols, list | tuple | set | frozenset) or len(symbols) > _SYMBOLS:
                 return
             symbols = tuple(symbols)
-        self._noted.append((kind, symbols, *window, columns and tuple(columns), price))
+        self._noted.append((kind, symbols, *window, None if columns is None else tuple(columns), price))
         read = self._groups.decoded_bytes + self._waiting.used_bytes
         before_s, self._noted_s = self._noted_s, time.monotonic()
         is_due = self._noted_s > self._next_s and self._noted_s - before_s > _GAP_S
