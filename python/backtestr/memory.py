@@ -16,9 +16,8 @@ from backtestr.models import AheadStats, CacheReport, Timeframe
 from backtestr.query.ahead.prefetch import ReadAhead
 from backtestr.query.ahead.steps import Cover, Step, windows
 from backtestr.query.ahead.stretch import Bounds
-from backtestr.query.ahead.walk import ReadRows, Walk
+from backtestr.query.ahead.walk import Walk, rows_of_windows
 from backtestr.query.frame import Frame
-from backtestr.query.request import read_bars, read_ticks
 from backtestr.reader import StoreReader
 
 
@@ -86,12 +85,10 @@ class Memory(StoreReader):
             raise ArgumentError(f"price={price!r} is for bars: say timeframe=, too")
         if timeframe is not None and columns is not None:
             raise ArgumentError("columns= is for ticks; bars come with all of theirs")
+        columns = list(columns) if columns else None
         with self._reading(as_of) as (storage, version):
             names = version.known(symbols)
-            wide = list(dict.fromkeys([*columns, "timestamp_utc"])) if columns else None
-            read: ReadRows = lambda seen, low, high: read_ticks(seen, version, names, low, high, wide)  # noqa: E731
-            if timeframe is not None:
-                read = lambda seen, low, high: read_bars(seen, version, names, timeframe, low, high, price)  # noqa: E731
+            read = rows_of_windows(version, names, timeframe, columns, price)
             # what is wrong with the request shows here, and not in the thread
             read(storage, MIN_NS, MIN_NS + 1)
             cover = Cover.of(version, names, 1 if timeframe is None else Timeframe.parse(timeframe).ns)
@@ -104,7 +101,11 @@ class Memory(StoreReader):
 
             storage.lease.hold(version.lsn)
             done = partial(storage.lease.release, version.lsn)
-            walk = Walk(storage, bounds, read, framed, empty=empty, done=done)
+            try:
+                walk = Walk(storage, bounds, read, framed, empty=empty, done=done)
+            except BaseException:
+                done()
+                raise
         self._walks.add(walk)
         return walk
 

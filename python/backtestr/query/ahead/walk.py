@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -18,8 +18,10 @@ from backtestr.query.ahead.belt import Belt
 from backtestr.query.ahead.passing import Passing
 from backtestr.query.ahead.stretch import Bounds, stretches
 from backtestr.query.frame import Frame
+from backtestr.query.request import read_bars, read_ticks
 from backtestr.storage import Storage
 from backtestr.storage.read import Reader
+from backtestr.storage.snapshot import Version
 
 _SHARE: Final = 8
 """What waits takes an eighth of the memory for rows at most."""
@@ -28,6 +30,16 @@ ReadRows = Callable[[Storage, int, int], pa.Table]
 """Reads the rows of [start, end) ns, ``timestamp_utc`` among their columns."""
 Framed = Callable[[Bounds, pa.Table], Frame]
 """Makes of a window's rows what the caller gets."""
+
+
+def rows_of_windows(
+    version: Version, symbols: Sequence[str], timeframe: str | None, columns: Sequence[str] | None, price: str | None
+) -> ReadRows:
+    """What reads the ticks of a walk's windows, or the bars of its timeframe."""
+    if timeframe is not None:
+        return lambda storage, start, end: read_bars(storage, version, symbols, timeframe, start, end, price)
+    wide = None if columns is None else list(dict.fromkeys([*columns, "timestamp_utc"]))
+    return lambda storage, start, end: read_ticks(storage, version, symbols, start, end, wide)
 
 
 class Window(NamedTuple):
