@@ -58,7 +58,7 @@ def weekday(number: int) -> int:
 
 
 def settle(store: bt.Store) -> None:
-    """Wait until all that was foretold is read."""
+    """Wait until all that was foretold is read, and then as if the caller worked for a while."""
     ahead = store._ahead
     assert ahead is not None
     deadline = time.monotonic() + 10
@@ -66,6 +66,7 @@ def settle(store: bt.Store) -> None:
         assert thread.is_alive(), "the thread ended"
         assert time.monotonic() < deadline
         time.sleep(0.0005)
+    ahead._noted_s = ahead._next_s = 0.0
 
 
 Request = Callable[[bt.Store], Any]

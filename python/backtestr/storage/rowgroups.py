@@ -126,16 +126,32 @@ class RowGroups:
             for group, rows in self._taken(self.waiting, file.file_id, missing, names):
                 found[group - groups.start] = rows
                 missing.remove(group)
-        for some in ranges(missing):
-            for group, (rows, size) in zip(some, self._decode(file, some, schema), strict=True):
-                found[group - groups.start] = rows
-                self.decoded_bytes += size
-                made = _Held(rows, names, size)
-                if (known := held[group - groups.start]) is not None:
-                    made = _joined(known, made)
-                keeper.put(file.file_id, group, made, made.bytes)
-            keeper.trim()
+        if not missing:
+            return found
+        with self._reading(file.file_id, missing):
+            for some in ranges(missing):
+                for group, (rows, size) in zip(some, self._decode(file, some, schema), strict=True):
+                    found[group - groups.start] = rows
+                    self.decoded_bytes += size
+                    made = _Held(rows, names, size)
+                    if (known := held[group - groups.start]) is not None:
+                        made = _joined(known, made)
+                    keeper.put(file.file_id, group, made, made.bytes)
+                keeper.trim()
         return found
+
+    @contextlib.contextmanager
+    def _reading(self, file_id: str, groups: list[int]) -> Iterator[None]:
+        """Nobody reads groups ahead while the block reads them."""
+        if self.waiting is None:
+            yield
+            return
+        places = {(file_id, group) for group in groups}
+        self.waiting.being_read |= places
+        try:
+            yield
+        finally:
+            self.waiting.being_read -= places
 
     def _taken(
         self, waiting: WaitingGroups, file_id: str, groups: Iterable[int], names: list[str]

@@ -38,6 +38,8 @@ class WaitingGroups:
         self.bytes = self.read_bytes = self.used_bytes = self.wasted_bytes = 0
         self._groups: OrderedDict[Place, _Waiting] = OrderedDict()
         self._coming: set[Place] = set()
+        self.being_read: set[Place] = set()
+        """Groups that somebody asked for and is reading."""
         self._mutex = threading.Lock()
         self._arrived = threading.Condition(self._mutex)
 

@@ -67,6 +67,7 @@ class ReadAhead:
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._read_before = 0
         self._noted_s = self._next_s = 0.0
+        self._was_quiet = False
         self._mutex = threading.Lock()
         self._thread: Background | None = None
         self._is_stopped = False
@@ -100,7 +101,7 @@ class ReadAhead:
         read = self._groups.decoded_bytes + self._waiting.used_bytes
         before_s, self._noted_s = self._noted_s, time.monotonic()
         is_due = self._noted_s > self._next_s and self._noted_s - before_s > _GAP_S
-        if is_due or read != self._read_before:
+        if is_due or (read != self._read_before and not self._was_quiet):
             self._read_before, self._next_s = read, math.inf
             self._calls.put(None)
             if self._thread is None and len(self._noted) >= _FIRST:
@@ -142,6 +143,7 @@ class ReadAhead:
                 found = self._think(noted)
                 self._read(found)
                 spent_s = time.perf_counter() - began
+                self._was_quiet = self._is_quiet()
                 self._next_s = time.monotonic() + max(_PAUSE_S, _REST * spent_s)
         except Exception as error:
             _LOG.warning("reading ahead of %s ends: %s: %s", self._storage.layout.root, type(error).__name__, error)
@@ -212,7 +214,7 @@ class ReadAhead:
                 else:
                     rows = read_bars(storage, version, symbols, asked.kind, *asked.window, asked.price)
         except (BacktestrError, OSError, StoppedError):
-            # whoever asks for it meets what is wrong
+            # whoever asks for it reads it, and meets what is wrong
             self._outstanding.pop(asked.key, None)
             self._cancelled += 1
             return

@@ -129,7 +129,7 @@ class Filling:
                     at = first + place
                     found[place] = self._cache.get(file_id, at, at + 1, counted=False)[0]
         missing = [(file_id, first + place) for place, held in enumerate(found) if held is None]
-        if missing and self._owner is None:
+        if missing and (self._owner is None or not self._waiting.being_read.isdisjoint(missing)):
             raise StoppedError
         if missing:
             self._waiting.expect(missing)
