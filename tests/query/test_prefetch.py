@@ -19,7 +19,7 @@ import pytest
 
 import backtestr as bt
 from backtestr.query.ahead.predict import Asked, Predictor
-from backtestr.query.ahead.rows import has_rows
+from backtestr.query.ahead.rows import Filling, StoppedError, has_rows
 from backtestr.query.ahead.state import load_state, save_state
 from backtestr.storage.waiting import WaitingGroups
 
@@ -398,6 +398,41 @@ def test_groups_wait_for_those_they_were_read_for() -> None:
     assert (waiting.bytes, waiting.wasted_bytes, waiting.peek(("g", 3))) == (80, 120, 3)
     waiting.drop()
     assert (waiting.bytes, waiting.read_bytes) == (0, 240)
+
+
+def test_who_asks_for_a_group_that_is_being_read_waits_for_it() -> None:
+    waiting, place = WaitingGroups(100), ("f", 0)
+    waiting.expect([place])
+    began = threading.Event()
+
+    def read() -> None:
+        began.wait()
+        waiting.put(place, "rows", 40, 1)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    began.set()
+    assert waiting.arrived(place) == "rows"
+    reader.join()
+    waiting.expect([("f", 1)])
+    assert waiting.arrived(("f", 1)) is None
+    waiting.expect([("f", number) for number in range(2, 99)])
+    assert waiting._coming == set()
+
+
+def test_a_group_that_its_caller_reads_is_not_read_ahead(opened: bt.Store) -> None:
+    groups = opened._readable().reader.groups
+    waiting = WaitingGroups(1 << 30)
+    keeper = Filling(waiting, groups, 1)
+    assert keeper.get("f", 0, 2) == [None, None]
+    waiting.being_read.add(("f", 1))
+    with pytest.raises(StoppedError):
+        keeper.get("f", 0, 2)
+    assert keeper.get("f", 2, 3) == [None]
+    with pytest.raises(StoppedError):
+        Filling(waiting, groups, None).get("f", 2, 3)
+    with pytest.raises(StoppedError):
+        Filling(waiting, groups, 1, lambda: True).get("f", 2, 3)
 
 
 @pytest.mark.parametrize("ending", ["", "del store", "raise SystemExit", "store.close()", "os.fork() or sys.exit()"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +12,10 @@ Place = tuple[str, int]
 """A row group: the id of its file, and its number there."""
 
 
-_LONGEST_S: Final = 0.1
+_LONGEST_S: Final = 0.05
 """How long a group that is being read is waited for; it takes a few ms."""
+_QUICK: Final = 8
+"""Of more groups that are read at once, none is waited for."""
 
 
 @dataclass(slots=True)
@@ -65,10 +67,10 @@ class WaitingGroups:
             waiting.owners.add(owner)
             return waiting.held
 
-    def expect(self, places: Iterable[Place] = ()) -> None:
+    def expect(self, places: Collection[Place] = ()) -> None:
         """Just these groups are being read now: who asks for one waits for it, instead of reading it once more."""
         with self._mutex:
-            self._coming = set(places)
+            self._coming = set(places if len(places) <= _QUICK else ())
             self._arrived.notify_all()
 
     def arrived(self, place: Place) -> Any:
