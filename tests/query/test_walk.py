@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given
@@ -28,6 +29,8 @@ from backtestr.errors import (
     SymbolNotFoundError,
     TimeframeError,
 )
+from backtestr.query.ahead import stretch
+from backtestr.query.ahead.passing import Passing
 from tests.query.ticks import FIRST, HOURS, ticks
 
 LAST = FIRST + dt.timedelta(hours=HOURS)
@@ -272,29 +275,38 @@ def test_a_walk_of_the_past(tmp_path: Path) -> None:
         assert sum(len(rows) for _, _, rows in opened.at(lsn).walk("A")) == 300
 
 
-def test_a_walk_leaves_the_cache_as_it_is_and_little_in_memory(tmp_path: Path) -> None:
-    rng = random.Random(5)
+def test_a_walk_leaves_the_cache_as_it_is(tmp_path: Path) -> None:
     with bt.open(tmp_path / "store", hot_cache_bytes="8MiB") as opened:
-        opened.ingest(ticks(rng, "A", 60_000), feed="f")
+        opened.ingest(ticks(random.Random(5), "A", 60_000), feed="f")
         day = {"start": "2024-01-02", "end": "2024-01-03"}
         held = opened.ticks("A", **day).to_arrow()
         before = opened.cache_stats()["hot"]
-        allocated = pa.total_allocated_bytes()
-        most = 0
-        for window in opened.walk("A", by="hour"):
-            assert window.rows.num_rows
-            most = max(most, pa.total_allocated_bytes() - allocated)
-        after = opened.cache_stats()["hot"]
-        assert (after.misses, after.groups, after.bytes, after.evictions) == (
-            before.misses,
-            before.groups,
-            before.bytes,
-            0,
-        )
-        misses = after.misses
+        assert sum(window.rows.num_rows for window in opened.walk("A", by="hour")) == 60_000
+        assert opened.cache_stats()["hot"] == before
         assert opened.ticks("A", **day).to_arrow().equals(held)
-        assert opened.cache_stats()["hot"].misses == misses
-        assert most < 8 << 20
+        assert opened.cache_stats()["hot"].misses == before.misses
+
+
+def test_few_row_groups_are_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a read and of the one before, each decoded once."""
+    rows, held = 320_000, []
+    at = pa.array(np.arange(rows) * 10 * 10**9 + 1_704_067_200 * 10**9, pa.timestamp("ns"))
+    price = pa.array(np.arange(rows) % 1_000 + 1).cast(pa.decimal128(21, 0))
+    turn = Passing.turn
+
+    def counted(self: Passing) -> None:
+        turn(self)
+        held.append(len(self._before))
+
+    monkeypatch.setattr(stretch, "_ROWS", 20_000)
+    monkeypatch.setattr(Passing, "turn", counted)
+    with bt.open(tmp_path / "store", hot_cache_bytes=0) as opened:
+        opened.ingest(pa.table({"timestamp_utc": at, "price": price, "volume": price}), symbol="A", feed="f")
+        groups = sum(span.groups for span in opened._version().listing.spans("A"))
+        assert sum(window.rows.num_rows for window in opened.walk("A", by="hour")) == rows
+    assert groups > 9
+    assert len(held) > 15
+    assert max(held) <= 3
 
 
 def test_little_waits(store: bt.Store) -> None:
