@@ -174,8 +174,14 @@ class GroupCache:
     """
 
     def __new__(cls, max_bytes: int, *, ttl_s: float) -> Self: ...
-    def get(self, file_id: str, first: int, stop: int) -> list[Any]:
-        """What was put for each row group of a file from ``first`` to before ``stop``, or None."""
+    def get(self, file_id: str, first: int, stop: int, *, counted: bool = True) -> list[Any]:
+        """What was put for each row group of a file from ``first`` to before ``stop``, or None.
+
+        ``counted`` says whether the statistics show it.
+        """
+
+    def holds(self, file_id: str, first: int, stop: int) -> list[bool]:
+        """Whether each row group of a file from ``first`` to before ``stop`` is there; counts as no demand for it."""
 
     def put(self, file_id: str, group: int, rows: Any, bytes: int) -> None:  # noqa: A002
         """Put a row group's rows, which take so many bytes."""

@@ -59,6 +59,7 @@ class Settings:
         hot_cache_bytes: memory for ticks and bars that were read lately, in bytes, 0 for none; by default an eighth of
             what the process may use.
         hot_cache_ttl: how long they stay without being asked for, in seconds or as text such as ``1h``.
+        read_ahead: ``on`` or ``off``: whether what the last requests foretell is read in the background.
         state_dir: folder for what is remembered of requests, each store's in a folder of its own; never part of a
             store, and may be deleted. By default the user's state folder; ``off`` remembers nothing.
         network_fs: ``refuse`` or ``allow`` stores on network file systems, whose locks and syncs cannot be trusted.
@@ -85,6 +86,7 @@ class Settings:
     retention: float
     hot_cache_bytes: int
     hot_cache_ttl: float
+    read_ahead: str
     state_dir: Path | None
     network_fs: str
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -299,6 +301,7 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "retention": (lambda: "7d", duration_s),
     "hot_cache_bytes": (lambda: machine.memory_bytes() // 8, _size_or_none),
     "hot_cache_ttl": (lambda: "1h", duration_s),
+    "read_ahead": (lambda: "on", _choice("on", "off")),
     "state_dir": (machine.state_home, _folder_or_off),
     "network_fs": (lambda: "refuse", _choice("refuse", "allow")),
 }

@@ -17,9 +17,10 @@ from backtestr import config, machine
 from backtestr.errors import StoreClosedError, StoreReadOnlyError
 from backtestr.ingest.flush import settled
 from backtestr.instants import Instant, range_ns
-from backtestr.models import CacheStats, Plan
+from backtestr.models import Plan
 from backtestr.persist.history import held_version
 from backtestr.persist.migrate import create_store, known_schema
+from backtestr.query.ahead.prefetch import ReadAhead
 from backtestr.query.analysis import analyze_request, analyze_sql
 from backtestr.query.cut import Cut
 from backtestr.query.frame import Frame
@@ -71,6 +72,7 @@ class StoreReader:
         self._storage: Storage | None = Storage(layout, self._settings, journal, reader, lease)
         self._runs = Runs(self._storage.state)
         weakref.finalize(self, self._runs.save)
+        self._ahead: ReadAhead | None = None
         self._session: Session | None = None
         self._session_lock = threading.Lock()
         self._settled: dict[frozenset[str], tuple[Version, Version]] = {}
@@ -114,6 +116,8 @@ class StoreReader:
             began = self._runs.clock()
             window = range_ns(start, end)
             rows = read_ticks(storage, version, symbols, *window, columns, Cut.parse(limit, order))
+            if self._ahead is not None and as_of is None and limit is None:
+                self._ahead.note("ticks", symbols, window, columns)
             self._runs.request(began, rows, symbols, None, window, columns, limit)
             asked: dict[str, Any] = {"symbols": symbols, "start": start, "end": end, "limit": limit, "order": order}
             return Frame(rows, explain=partial(self.explain, **asked, columns=columns, as_of=version.lsn))
@@ -159,6 +163,8 @@ class StoreReader:
             began = self._runs.clock()
             window = range_ns(start, end)
             rows = read_bars(storage, version, symbols, timeframe, *window, price, Cut.parse(limit, order))
+            if self._ahead is not None and as_of is None and limit is None:
+                self._ahead.note(str(timeframe), symbols, window, price=price)
             self._runs.request(began, rows, symbols, timeframe, window, None, limit, price)
             asked: dict[str, Any] = {"symbols": symbols, "start": start, "end": end, "limit": limit, "order": order}
             asked |= {"timeframe": timeframe, "price": price, "as_of": version.lsn}
@@ -298,30 +304,6 @@ class StoreReader:
         """
         check_table(name)
         return self.sql(f"select * from {name} order by {', '.join(KEYS[name])}", as_of=as_of)
-
-    def cache_stats(self) -> dict[str, CacheStats]:
-        """What each cache holds and did: ``hot``, rows of ticks and bars in memory.
-
-        Example:
-            >>> import backtestr as bt, tempfile
-            >>> with bt.open(tempfile.mkdtemp()) as store:
-            ...     store.cache_stats()["hot"].hits
-            0
-        """
-        return {"hot": self._readable().reader.groups.stats()}
-
-    def clear_cache(self, symbols: str | Iterable[str] | None = None) -> None:
-        """Drop rows from memory: those of some symbols, or all.
-
-        Args:
-            symbols: one, several, or None for all. Small symbols share groups of rows with others, which go too.
-
-        Raises:
-            SymbolNotFoundError: no such symbol.
-        """
-        with self._reading() as (storage, version):
-            places = None if symbols is None else version.listing.groups_of(version.known(symbols))
-            storage.reader.groups.forget(places)
 
     def refresh(self) -> int:
         """Move forward to the last commit of the writer.

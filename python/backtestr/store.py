@@ -312,6 +312,7 @@ class Store(Upkeep):
         past._session, past._session_lock = None, threading.Lock()
         past._settled, past._settling = {}, threading.Lock()
         past._appender = None
+        past._walks, past._ahead = weakref.WeakSet(), None
         return past
 
     def tag(self, name: str, when: int | Instant | None = None) -> int:

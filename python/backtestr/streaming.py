@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from backtestr.errors import ArgumentError
 from backtestr.instants import Instant
+from backtestr.memory import Memory
 from backtestr.query.sql import prepare
 from backtestr.query.stream import stream_sql
-from backtestr.reader import StoreReader
 
 
-class Streaming(StoreReader):
+class Streaming(Memory):
     """What can be asked of an open store for answers larger than memory."""
 
     def stream(

@@ -31,6 +31,7 @@ GOOD: dict[str, tuple[Any, str, Any]] = {
     "retention": (dt.timedelta(days=1), "1.5d", 129_600.0),
     "hot_cache_bytes": (0, "64MiB", 64 * 2**20),
     "hot_cache_ttl": (0, "1h", 3600.0),
+    "read_ahead": ("on", "off", "off"),
     "state_dir": ("/var/state", "off", None),
     "network_fs": ("refuse", "allow", "allow"),
 }
@@ -50,6 +51,7 @@ BAD: dict[str, list[Any]] = {
     "retention": [-1, "soon", "7w", True, float("nan"), float("inf"), dt.timedelta(-1)],
     "hot_cache_bytes": [-1, False, "all"],
     "hot_cache_ttl": [-1, "soon"],
+    "read_ahead": [True, "always"],
     "network_fs": ["maybe"],
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backtestr.models.bar import PRICE_BASES, Bar
-from backtestr.models.cache import CacheStats
+from backtestr.models.cache import AheadStats, CacheReport, CacheStats
 from backtestr.models.check import GcReport, Problem, RepairReport, VerifyReport
 from backtestr.models.migration import MigrationReport, MigrationStatus, MigrationStep
 from backtestr.models.plan import Analysis, Estimate, Measured, Plan, Scan
@@ -14,10 +14,12 @@ from backtestr.models.timeframe import Timeframe
 
 __all__ = [
     "PRICE_BASES",
+    "AheadStats",
     "Analysis",
     "AppendReport",
     "Bar",
     "BarSpec",
+    "CacheReport",
     "CacheStats",
     "Estimate",
     "GcReport",

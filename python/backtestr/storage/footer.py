@@ -68,6 +68,13 @@ class Footer:
         until = span.groups if end is None else int(np.searchsorted(lows[first:stop], end))
         return range(first + begin, first + max(begin, until))
 
+    def turns(self, groups: range, start: int, end: int) -> bool:
+        """Whether one of some groups begins or ends in [start, end) ns, so that it has a row there."""
+        return any(
+            bool(np.any((times[groups.start : groups.stop] >= start) & (times[groups.start : groups.stop] < end)))
+            for times in self.times
+        )
+
     def between(self, start: int | None, end: int | None) -> list[int]:
         """All groups that hold instants of [start, end) ns."""
         if start is None and end is None:

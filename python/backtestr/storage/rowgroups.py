@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from backtestr.models import CacheStats
 from backtestr.storage.footer import Footer
 from backtestr.storage.layout import Layout
 from backtestr.storage.listing import File
+from backtestr.storage.waiting import WaitingGroups
 from backtestr.storage.write import read_footer
 
 _FOOTERS = 4_096
@@ -36,6 +38,19 @@ class _Held(NamedTuple):
     bytes: int
 
 
+class Keeper(Protocol):
+    """What keeps row groups: a `GroupCache`, or what takes its place."""
+
+    def get(self, file_id: str, first: int, stop: int) -> list[Any]:
+        """What was put for each row group of a file from ``first`` to before ``stop``, or None."""
+
+    def put(self, file_id: str, group: int, rows: Any, bytes: int) -> None:  # noqa: A002 - as the cache has it
+        """Put a row group's rows, which take so many bytes."""
+
+    def trim(self) -> None:
+        """Let go what there is no room for."""
+
+
 class RowGroups:
     """The row groups of a store's data files; keeps their footers. Safe to share between threads.
 
@@ -48,6 +63,11 @@ class RowGroups:
 
     def __init__(self, layout: Layout, *, verify: bool, threads: int = 1, cache: GroupCache | None = None) -> None:
         self.cache = cache
+        self._keeper: Keeper | None = cache
+        self.waiting: WaitingGroups | None = None
+        """Groups that were read ahead, from where they get into the cache on their first use."""
+        self.decoded_bytes = 0
+        """What `read` decoded, as it is in memory."""
         self._layout = layout
         self._verify = verify
         self._threads = threads
@@ -61,6 +81,12 @@ class RowGroups:
         cache = GroupCache(room, ttl_s=settings.hot_cache_ttl) if room else None
         threads = min(settings.threads, _DECODING)
         return cls(layout, verify=settings.verify == "always", threads=threads, cache=cache)
+
+    def through(self, keeper: Keeper) -> Self:
+        """The same groups and footers, what is decoded kept elsewhere."""
+        other = copy.copy(self)
+        other._keeper, other.waiting = keeper, None
+        return other
 
     def footer(self, file: File) -> Footer:
         """A file's footer, checked against the log.
@@ -89,20 +115,59 @@ class RowGroups:
         Raises:
             DataCorruptError: the file is damaged.
         """
-        if self.cache is None or not groups:
+        keeper = self._keeper
+        if keeper is None or not groups:
             return self.decode(file, groups, schema)
-        held: list[_Held | None] = self.cache.get(file.file_id, groups.start, groups.stop)
+        held: list[_Held | None] = keeper.get(file.file_id, groups.start, groups.stop)
         names = schema.names
         found: list[pa.RecordBatch | None] = [_columns(known, names) for known in held]
-        for missing in ranges(group for group, rows in zip(groups, found, strict=True) if rows is None):
-            for group, (rows, size) in zip(missing, self._decode(file, missing, schema), strict=True):
+        missing = [group for group, rows in zip(groups, found, strict=True) if rows is None]
+        if missing and self.waiting is not None:
+            for group, rows in self._taken(self.waiting, file.file_id, missing, names):
                 found[group - groups.start] = rows
-                made = _Held(rows, names, size)
-                if (known := held[group - groups.start]) is not None:
-                    made = _joined(known, made)
-                self.cache.put(file.file_id, group, made, made.bytes)
-            self.cache.trim()
+                missing.remove(group)
+        if not missing:
+            return found
+        with self._reading(file.file_id, missing):
+            for some in ranges(missing):
+                for group, (rows, size) in zip(some, self._decode(file, some, schema), strict=True):
+                    found[group - groups.start] = rows
+                    self.decoded_bytes += size
+                    made = _Held(rows, names, size)
+                    if (known := held[group - groups.start]) is not None:
+                        made = _joined(known, made)
+                    keeper.put(file.file_id, group, made, made.bytes)
+                keeper.trim()
         return found
+
+    @contextlib.contextmanager
+    def _reading(self, file_id: str, groups: list[int]) -> Iterator[None]:
+        """Nobody reads groups ahead while the block reads them."""
+        if self.waiting is None:
+            yield
+            return
+        places = {(file_id, group) for group in groups}
+        self.waiting.being_read |= places
+        try:
+            yield
+        finally:
+            self.waiting.being_read -= places
+
+    def _taken(
+        self, waiting: WaitingGroups, file_id: str, groups: Iterable[int], names: list[str]
+    ) -> list[tuple[int, pa.RecordBatch]]:
+        """Columns of those groups that were read ahead, which go on to the cache."""
+        taken = []
+        for place in [(file_id, group) for group in groups]:
+            held: _Held | None = waiting.arrived(place)
+            rows = _columns(held, names)
+            if held is not None and rows is not None and self.cache is not None:
+                waiting.use(place)
+                self.cache.put(*place, held, held.bytes)
+                taken.append((place[1], rows))
+        if taken and self.cache is not None:
+            self.cache.trim()
+        return taken
 
     def decode(self, file: File, groups: range, schema: pa.Schema) -> list[pa.RecordBatch]:
         """Columns of some row groups, from the file.
@@ -121,6 +186,8 @@ class RowGroups:
         """Drop groups from memory: all of them, or those at (file id, first group, number of groups)."""
         if self.cache is None:
             return
+        if self.waiting is not None:
+            self.waiting.drop()
         if places is None:
             self.cache.clear()
         for file_id, first, count in places or ():

@@ -50,16 +50,35 @@ impl GroupCache {
         Self { groups, max_bytes, hits: 0.into(), misses: 0.into(), evictions }
     }
 
-    /// What was put for each group of a file from `first` to before `stop`, or None.
-    fn get(&self, py: Python<'_>, file_id: &str, first: usize, stop: usize) -> Vec<Option<Py<PyAny>>> {
+    /// What was put for each group of a file from `first` to before `stop`, or None; `counted` as a request or not.
+    #[pyo3(signature = (file_id, first, stop, *, counted = true))]
+    fn get(
+        &self,
+        py: Python<'_>,
+        file_id: &str,
+        first: usize,
+        stop: usize,
+        counted: bool,
+    ) -> Vec<Option<Py<PyAny>>> {
         let mut key = (file_id.to_owned(), first);
         (first..stop)
             .map(|group| {
                 key.1 = group;
                 let found = self.groups.get(&key);
                 let counter = if found.is_some() { &self.hits } else { &self.misses };
-                counter.fetch_add(1, Ordering::Relaxed);
+                counter.fetch_add(u64::from(counted), Ordering::Relaxed);
                 found.map(|entry| entry.rows.clone_ref(py))
+            })
+            .collect()
+    }
+
+    /// Whether each group of a file from `first` to before `stop` is there; counts as no demand for it.
+    fn holds(&self, file_id: &str, first: usize, stop: usize) -> Vec<bool> {
+        let mut key = (file_id.to_owned(), first);
+        (first..stop)
+            .map(|group| {
+                key.1 = group;
+                self.groups.contains_key(&key)
             })
             .collect()
     }
