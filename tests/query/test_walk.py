@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,16 @@ def test_any_walk_has_the_rows_of_plain_requests(
         assert plain(window.rows.to_arrow()).equals(plain(request(begin, until)))
         assert empty or len(window.rows)
         low = until
+
+
+@pytest.mark.parametrize("timeframe", [None, "1m", "20s"])
+def test_windows_of_many_symbols(tmp_path: Path, timeframe: str | None) -> None:
+    rng = random.Random(9)
+    with bt.open(tmp_path / "store") as opened:
+        opened.ingest(pa.concat_tables([ticks(rng, f"S{n}", 60 + 9 * n) for n in range(12)]), feed="f")
+        for start, end, rows in opened.walk(None, by="4h", timeframe=timeframe):
+            ask = opened.ticks if timeframe is None else partial(opened.bars, timeframe=timeframe)
+            assert plain(rows.to_arrow()).equals(plain(ask(None, start=start, end=end).to_arrow()))
 
 
 def test_empty_windows_come_where_they_are_asked_for(store: bt.Store) -> None:

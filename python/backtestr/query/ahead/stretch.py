@@ -15,6 +15,8 @@ from backtestr.storage.keys import times_ns
 
 _ROWS: Final = 262_144
 """Rows that are worth a read of their own."""
+_RUNS: Final = 8
+"""From so many symbols on, rows are copied: a window of one slice of each would be in as many pieces."""
 _MOST: Final = 512
 _GROWTH: Final = 4
 
@@ -35,6 +37,8 @@ class Stretch(NamedTuple):
         """Find each window in rows that are ordered by symbol and time: each symbol is a run of ascending time."""
         times, edges = times_ns(rows), np.array(windows, np.int64).ravel()
         firsts = [0, *(np.flatnonzero(np.diff(times) < 0) + 1).tolist(), len(times)]
+        if len(firsts) > _RUNS:
+            rows = rows.combine_chunks()
         cuts = [first + times[first:stop].searchsorted(edges) for first, stop in itertools.pairwise(firsts)]
         return cls(windows, rows, np.array(cuts, np.int64))
 
@@ -44,7 +48,12 @@ class Stretch(NamedTuple):
             yield window, self._rows(place)
 
     def _rows(self, place: int) -> pa.Table:
-        pairs = self.cuts[:, 2 * place : 2 * place + 2].tolist()
+        firsts, stops = self.cuts[:, 2 * place], self.cuts[:, 2 * place + 1]
+        if len(firsts) >= _RUNS:
+            counts = stops - firsts
+            shifts = np.repeat(firsts - np.cumsum(counts) + counts, counts)
+            return self.rows.take(np.arange(len(shifts)) + shifts)
+        pairs = zip(firsts.tolist(), stops.tolist(), strict=True)
         parts = [self.rows.slice(first, stop - first) for first, stop in pairs if stop > first]
         if len(parts) == 1:
             return parts[0]
