@@ -331,13 +331,13 @@ def standing(parts: Sequence[pa.Table], removals: Mapping[str, int]) -> pa.Table
 
 def _joined_ends(rows: pa.Table) -> pa.Table:
     """The rows in few chunks, each more than twice the next: every row is copied but a few times as a table grows."""
-    chunks = rows.to_batches()
-    kept = len(chunks)
+    sizes = [len(chunk) for chunk in rows["file_id"].chunks]
+    kept = len(sizes)
     count = 0
-    while kept and chunks[kept - 1].num_rows <= 2 * count + chunks[-1].num_rows:
+    while kept and sizes[kept - 1] <= 2 * count + sizes[-1]:
         kept -= 1
-        count += chunks[kept].num_rows
-    if len(chunks) - kept < 2:
+        count += sizes[kept]
+    if len(sizes) - kept < 2:
         return rows
     first = rows.num_rows - count
     return pa.concat_tables([rows.slice(0, first), rows.slice(first).combine_chunks()])
