@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,9 @@ def _judge(answer: dict[str, int], lsn: int, how: str) -> None:
         raise AssertionError(f"{how} of version {lsn}: {answer}, not {expected(lsn)}")
 
 
-def read(path: str, seed: int, stop: Event, results: Any) -> None:
+def read(path: str, seed: int, ready: Semaphore, stop: Event, results: Any) -> None:
     """Ask again and again until told to stop; the first wrong answer or error is the result."""
+    ready.release()
     random.seed(seed)
     asked: Counter[str] = Counter()
     failure = None
@@ -218,14 +219,17 @@ def soak(path: Path, *, seconds: float, readers: int) -> dict[str, Any]:
     """
     begin(path)
     context = multiprocessing.get_context("spawn")
-    stop, results = context.Event(), context.Queue()
+    ready, stop, results = context.Semaphore(0), context.Event(), context.Queue()
 
     def start(seed: int) -> Any:
-        process = context.Process(target=read, args=(str(path), seed, stop, results), daemon=True)
+        process = context.Process(target=read, args=(str(path), seed, ready, stop, results), daemon=True)
         process.start()
         return process
 
     running = [start(seed) for seed in range(readers)]
+    for _ in range(readers):
+        # a slow machine takes seconds to import
+        assert ready.acquire(timeout=60), "a reader does not begin"
     watch, removed, held, killed, lsn = Stopwatch(), Counter[str](), 0, 0, FIRST
     watch.start()
     began = time.monotonic()
