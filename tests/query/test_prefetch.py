@@ -365,7 +365,7 @@ def test_nothing_is_saved_where_it_is_off(path: Path, tmp_path: Path) -> None:
     with bt.open(path, read_only=True, state_dir=tmp_path, read_ahead="off") as store:
         for request in WALKS["weekdays"][:6]:
             request(store)
-    assert not list(tmp_path.rglob("*.json"))
+    assert not list(tmp_path.rglob("read_ahead*"))
 
 
 def test_whether_there_are_rows(opened: bt.Store) -> None:
