@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, Int8Array, Int64Array, RecordBatch, UInt16Array};
+use arrow_array::{ArrayRef, Int8Array, Int64Array, RecordBatch, UInt16Array};
 use arrow_schema::{DataType, Field, Schema};
 
 use crate::error::{Error, Result};
@@ -62,6 +62,8 @@ fn batch(fields: Vec<Arc<Field>>, columns: Vec<ArrayRef>) -> Result<RecordBatch>
 
 #[cfg(test)]
 mod tests {
+    use arrow_array::Array as _;
+
     use super::*;
 
     #[test]
