@@ -27,7 +27,7 @@ from backtestr.query.frame import Frame
 from backtestr.query.planning import plan_request, plan_sql
 from backtestr.query.request import read_bars, read_latest, read_ticks
 from backtestr.query.runs import Runs
-from backtestr.query.sql import prepare, run_sql
+from backtestr.query.sql import Prepared, prepare, run_sql
 from backtestr.storage import Storage
 from backtestr.storage.journal import Journal
 from backtestr.storage.layout import Layout
@@ -227,8 +227,7 @@ class StoreReader:
         with self._reading(as_of) as (storage, version):
             session, began = self._opened_session(), self._runs.clock()
             try:
-                in_files = partial(self._in_files, storage, session)
-                prepared = prepare(session, version, in_files, text, params, tables or {}, route=route)
+                prepared = self._prepared(storage, session, version, text, params, tables, route=route)
                 rows = run_sql(storage, session, prepared)
                 self._runs.statement(began, rows, prepared)
                 explain = partial(self.explain, text, params, tables=tables, route=route, as_of=version.lsn)
@@ -278,8 +277,8 @@ class StoreReader:
             if text is None:
                 plan = plan_request(storage, version, known, **request)
                 return replace(plan, analysis=analyze_request(storage, version, clock, request)) if analyze else plan
-            in_files = partial(self._in_files, storage, session := self._opened_session())
-            prepared = prepare(session, version, in_files, text, params, tables or {}, route=route)
+            session = self._opened_session()
+            prepared = self._prepared(storage, session, version, text, params, tables, route=route)
             plan = plan_sql(storage, prepared, version.lsn, known)
             return replace(plan, analysis=analyze_sql(storage, session, prepared, clock)) if analyze else plan
 
@@ -342,6 +341,21 @@ class StoreReader:
             storage = self._readable()
             self._session = self._session or Session(storage.layout, storage.settings)
             return self._session
+
+    def _prepared(
+        self,
+        storage: Storage,
+        session: Session,
+        version: Version,
+        text: str,
+        params: Sequence[Any] | Mapping[str, Any] | None,
+        tables: Mapping[str, Any] | None,
+        *,
+        route: bool,
+    ) -> Prepared:
+        """A statement ready to run over a version, live rows that it needs in files."""
+        in_files = partial(self._in_files, storage, session)
+        return prepare(session, version, in_files, text, params, tables or {}, route=route)
 
     def _in_files(
         self, storage: Storage, session: Session, version: Version, tables: Collection[str] | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +11,6 @@ import pyarrow as pa
 from backtestr.errors import ArgumentError
 from backtestr.instants import Instant
 from backtestr.memory import Memory
-from backtestr.query.sql import prepare
 from backtestr.query.stream import stream_sql
 
 
@@ -64,6 +62,5 @@ class Streaming(Memory):
             storage.lease.hold(version.lsn)
             held.callback(storage.lease.release, version.lsn)
             session = self._opened_session()
-            in_files = partial(self._in_files, storage, session)
-            prepared = prepare(session, version, in_files, text, params, tables or {}, route=route)
+            prepared = self._prepared(storage, session, version, text, params, tables, route=route)
             return stream_sql(storage, session, prepared, batch_rows, held.pop_all())

@@ -8,14 +8,22 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
+from backtestr.config import Settings
+
 Place = tuple[str, int]
 """A row group: the id of its file, and its number there."""
 
+_SHARE: Final = 8
 
 _LONGEST_S: Final = 0.05
 """How long a group that is being read is waited for; it takes a few ms."""
 _QUICK: Final = 8
 """Of more groups that are read at once, none is waited for."""
+
+
+def waiting_bytes(settings: Settings) -> int:
+    """What may wait of a walk, or of what is foretold: an eighth of the memory for rows."""
+    return settings.hot_cache_bytes // _SHARE
 
 
 @dataclass(slots=True)

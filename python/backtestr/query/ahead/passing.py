@@ -7,6 +7,20 @@ from typing import Any
 from backtestr._native import GroupCache
 
 
+class StoppedError(Exception):
+    """What is being read is not to be read, or no more."""
+
+
+def add_cached(found: list[Any], cache: GroupCache | None, file_id: str, first: int) -> None:
+    """Fill the gaps in groups of a file from ``first`` on with what the cache has, without counting that as demand."""
+    if cache is None or all(held is not None for held in found):
+        return
+    for place, is_held in enumerate(cache.holds(file_id, first, first + len(found))):
+        if is_held and found[place] is None:
+            at = first + place
+            found[place] = cache.get(file_id, at, at + 1, counted=False)[0]
+
+
 class Passing:
     """The row groups of the last two reads; others come from the store's cache if they are there.
 
@@ -28,11 +42,7 @@ class Passing:
     def get(self, file_id: str, first: int, stop: int) -> list[Any]:
         """What is held of each group of a file from ``first`` to before ``stop``, or None."""
         found = [self._held((file_id, group)) for group in range(first, stop)]
-        if self._cache is not None and any(held is None for held in found):
-            for place, is_held in enumerate(self._cache.holds(file_id, first, stop)):
-                if is_held and found[place] is None:
-                    at = first + place
-                    found[place] = self._cache.get(file_id, at, at + 1, counted=False)[0]
+        add_cached(found, self._cache, file_id, first)
         return found
 
     def put(self, file_id: str, group: int, rows: Any, bytes: int) -> None:  # noqa: A002, ARG002 - as a cache's

@@ -15,14 +15,15 @@ from typing import Any, Final
 from backtestr.errors import BacktestrError
 from backtestr.models import AheadStats
 from backtestr.query.ahead.background import Background
+from backtestr.query.ahead.passing import StoppedError
 from backtestr.query.ahead.predict import Asked, Predictor
-from backtestr.query.ahead.rows import Filling, StoppedError, has_rows, is_cached, rows_of
+from backtestr.query.ahead.rows import Filling, has_rows, is_cached, rows_of
 from backtestr.query.ahead.state import load_state, save_state
 from backtestr.query.request import read_bars, read_ticks
 from backtestr.storage import Storage
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import Version
-from backtestr.storage.waiting import WaitingGroups
+from backtestr.storage.waiting import WaitingGroups, waiting_bytes
 
 _LOG = logging.getLogger(__name__)
 _SURE: Final = 0.7
@@ -32,8 +33,6 @@ _EXPECTED: Final = 64
 """Requests within which a prediction must come true, or what was read for it is dropped."""
 _WASTE: Final = 0.05
 """Share of the bytes read beyond which nothing is read ahead until it is less again."""
-_SHARE: Final = 8
-"""What waits takes an eighth of the memory for rows at most."""
 _ROW_BYTES: Final = 64
 _FIRST: Final = 3
 """Requests before which there is no thread, as nothing can be foretold."""
@@ -61,7 +60,7 @@ class ReadAhead:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._groups = storage.reader.groups
-        self._groups.waiting = self._waiting = WaitingGroups(storage.settings.hot_cache_bytes // _SHARE)
+        self._groups.waiting = self._waiting = WaitingGroups(waiting_bytes(storage.settings))
         self._noted: deque[Any] = deque(maxlen=_LAST)
         # a finalizer may put into it whatever else its thread is at
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()

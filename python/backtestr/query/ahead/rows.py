@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from backtestr.query.ahead.passing import StoppedError, add_cached
 from backtestr.query.ahead.predict import Asked
 from backtestr.schema import TICKS as TICK_SCHEMA
 from backtestr.storage.layout import TICKS
@@ -92,10 +93,6 @@ def _reaches(span: Span, held: RowGroups, start: int, end: int) -> bool:
     return stop > first
 
 
-class StoppedError(Exception):
-    """What is being read is not to be read, or no more."""
-
-
 class Filling:
     """Has row groups wait that are neither in the cache nor waiting.
 
@@ -123,11 +120,7 @@ class Filling:
         if self._is_stopped():
             raise StoppedError
         found = [self._waits((file_id, group)) for group in range(first, stop)]
-        if self._cache is not None:
-            for place, is_held in enumerate(self._cache.holds(file_id, first, stop)):
-                if is_held and found[place] is None:
-                    at = first + place
-                    found[place] = self._cache.get(file_id, at, at + 1, counted=False)[0]
+        add_cached(found, self._cache, file_id, first)
         missing = [(file_id, first + place) for place, held in enumerate(found) if held is None]
         if missing and (self._owner is None or not self._waiting.being_read.isdisjoint(missing)):
             raise StoppedError

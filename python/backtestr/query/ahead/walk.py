@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import pyarrow as pa
 
@@ -15,16 +15,14 @@ from backtestr.errors import StoreClosedError
 from backtestr.instants import to_datetime
 from backtestr.query.ahead.background import Background
 from backtestr.query.ahead.belt import Belt
-from backtestr.query.ahead.passing import Passing
+from backtestr.query.ahead.passing import Passing, StoppedError
 from backtestr.query.ahead.stretch import Bounds, stretches
 from backtestr.query.frame import Frame
 from backtestr.query.request import read_bars, read_ticks
 from backtestr.storage import Storage
 from backtestr.storage.read import Reader
 from backtestr.storage.snapshot import Version
-
-_SHARE: Final = 8
-"""What waits takes an eighth of the memory for rows at most."""
+from backtestr.storage.waiting import waiting_bytes
 
 ReadRows = Callable[[Storage, int, int], pa.Table]
 """Reads the rows of [start, end) ns, ``timestamp_utc`` among their columns."""
@@ -75,7 +73,7 @@ class Walk:
         self._framed = framed
         self._empty = empty
         self._here: Iterator[tuple[Bounds, pa.Table]] = iter(())
-        self._belt = belt = Belt(storage.settings.hot_cache_bytes // _SHARE)
+        self._belt = belt = Belt(waiting_bytes(storage.settings))
         # the thread must not refer to this object, whose end stops it
         weakref.finalize(self, belt.stop)
         self._thread = Background("backtestr-walk", _read_all, belt.stop, belt, storage, windows, read, done)
@@ -118,10 +116,6 @@ class Walk:
         self.close()
 
 
-class _StoppedError(Exception):
-    """Nobody wants what is being read."""
-
-
 class _Watched(Passing):
     """Ends a long read when nobody wants it."""
 
@@ -131,7 +125,7 @@ class _Watched(Passing):
 
     def get(self, file_id: str, first: int, stop: int) -> list[object]:
         if self._belt.is_stopped:
-            raise _StoppedError
+            raise StoppedError
         return super().get(file_id, first, stop)
 
 
@@ -151,7 +145,7 @@ def _read_all(
         for stretch in stretches(windows, read_next):
             if not belt.put(stretch):
                 break
-    except _StoppedError:
+    except StoppedError:
         pass
     except BaseException as error:
         met = error
